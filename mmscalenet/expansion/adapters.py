@@ -1,0 +1,124 @@
+"""Adapters: the small module of its own that keeps every use of a shared block distinct (the paper's delta theta).
+
+The paper calls them "adjustment parameters" and gives neither width nor activation nor initialisation. The width here
+is inferred from its one published count (DeiT-Tiny x2: 6.45 M parameters); the rest is ours.
+"""
+import torch
+import torch.nn as nn
+from mmcv.cnn import build_activation_layer
+from mmengine.model import BaseModule
+from torch import Tensor
+
+from mmscalenet.registry import ADAPTERS
+
+
+class Adapter(BaseModule):
+    """What a position may add to a shared block. A subclass overrides one of the two methods.
+
+    Every adapter starts as a no-op, so that the expanded model starts from the weights of the base alone.
+    """
+
+    def forward(self, h: Tensor) -> Tensor | None:
+        """What to add to the FFN branch; ``h`` is the FFN's own input, (B, N, C). Defaults to nothing."""
+        return None
+
+    def weights(self, block: nn.Module) -> dict[str, Tensor]:
+        """Tensors that stand in for the block's own, by their name in the block. Defaults to none."""
+        return {}
+
+    def reset_parameters(self) -> None:
+        """Return to the no-op that training starts from."""
+        raise NotImplementedError
+
+    def init_weights(self) -> None:
+        # mmengine asks the children after the parent's own init_cfg (e.g. TruncNormal on every Linear) has run
+        self.reset_parameters()
+        self._is_init = True
+
+
+@ADAPTERS.register_module()
+class ParallelAdapter(Adapter):
+    """Bottleneck beside the FFN: ``ffn(h) + up(act(down(h)))``.
+
+    It reads the FFN's input and has the FFN's activation, so that it is exactly a wider FFN: ``[W1; down]`` and
+    ``[W2, up]``. Parallel adapters: arXiv 2110.04366, 2205.13535; for ScaleNet: arXiv 2510.18431.
+
+    Args:
+        block (nn.Module): The shared block of this position.
+        embed_dims (int): Channels C of the model at this position.
+        ratio (float): Width of the bottleneck over C. Defaults to 5/12: with it DeiT-Tiny x2 has the 6.45 M parameters
+            that the paper reports.
+        act_cfg (dict): Activation. Defaults to ``dict(type='GELU')``, that of the FFN.
+
+    Raises:
+        ValueError: If ``ratio`` is not in (0, 1] or gives no channel.
+    """
+
+    def __init__(self, block: nn.Module, embed_dims: int, ratio: float = 5 / 12,
+                 act_cfg: dict = dict(type='GELU')) -> None:
+        super().__init__()
+        width = round(ratio * embed_dims)
+        if not 0 < ratio <= 1 or width < 1:
+            raise ValueError(f'adapter ratio={ratio!r} gives {width} of {embed_dims} channels; allowed are ratios '
+                             'from 1 channel up to 1 (as wide as the model)')
+        # without biases: the FFN's own suffice, and folding stays exact
+        self.down = nn.Linear(embed_dims, width, bias=False)
+        self.act = build_activation_layer(act_cfg)
+        self.up = nn.Linear(width, embed_dims, bias=False)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_uniform_(self.down.weight, a=5**0.5)
+        nn.init.zeros_(self.up.weight)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return self.up(self.act(self.down(h)))
+
+
+@ADAPTERS.register_module()
+class LoRA(Adapter):
+    """Low-rank update of the block's own matrices: this position runs ``W + (alpha / rank) * B A``.
+
+    arXiv 2106.09685; one per position over shared weights: Relaxed Recursive Transformers, arXiv 2410.20672.
+
+    Args:
+        block (nn.Module): The shared block of this position.
+        embed_dims (int): Channels C of the model at this position.
+        rank (int): Rank of the update. Defaults to 8.
+        alpha (float, optional): Numerator of the factor. Defaults to None, which means ``rank``: a factor of 1.
+
+    Raises:
+        ValueError: If ``rank`` is not in 1..C or ``alpha`` is not positive.
+    """
+
+    def __init__(self, block: nn.Module, embed_dims: int, rank: int = 8, alpha: float | None = None) -> None:
+        super().__init__()
+        if not isinstance(rank, int) or not 1 <= rank <= embed_dims:
+            raise ValueError(f'LoRA rank={rank!r} is not allowed; give an integer from 1 to the {embed_dims} channels')
+        alpha = rank if alpha is None else alpha
+        if alpha <= 0:
+            raise ValueError(f'LoRA alpha={alpha!r} is not allowed; give a positive number')
+        self.factor = alpha / rank
+        self.down = nn.ParameterDict()
+        self.up = nn.ParameterDict()
+        for name, weight in self._matrices(block).items():
+            key = name.replace('.', '/')  # a parameter name holds no dot
+            self.down[key] = nn.Parameter(weight.new_empty(rank, weight.shape[1]))
+            self.up[key] = nn.Parameter(weight.new_empty(weight.shape[0], rank))
+        self.reset_parameters()
+
+    @staticmethod
+    def _matrices(block: nn.Module) -> dict[str, Tensor]:
+        """The matrices of attention and FFN; position-bias tables are no matrices of a linear map."""
+        return {name: weight for name, weight in block.named_parameters()
+                if weight.ndim == 2 and name.endswith('weight')}
+
+    def reset_parameters(self) -> None:
+        for down, up in zip(self.down.values(), self.up.values(), strict=True):
+            nn.init.kaiming_uniform_(down, a=5**0.5)
+            nn.init.zeros_(up)
+
+    def weights(self, block: nn.Module) -> dict[str, Tensor]:
+        return {name: torch.addmm(weight, self.up[key], self.down[key], alpha=self.factor)
+                for name, weight in self._matrices(block).items()
+                for key in [name.replace('.', '/')]}

@@ -1,0 +1,85 @@
+"""The list that holds the blocks once and, when iterated, yields every position bound to its block."""
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import torch
+import torch.nn as nn
+from mmengine.model import BaseModule, ModuleList
+
+from .layer_map import added_positions
+from .position import Position
+
+
+class PositionList(BaseModule):
+    """Stands in the place of a parent's list of blocks; the parent's ``for layer in self.layers`` needs no change.
+
+    ::
+
+        registered    0  1  2            positions.0 ... positions.5     (blocks: the parent's names; positions: own)
+        iterated      0  1  2  0  1  2   as partial(position, block)
+
+    Nothing is aliased: a block is registered once, whatever number of positions run it.
+
+    Args:
+        blocks (Sequence[nn.Module]): The blocks to register.
+        layer_map (Sequence[int]): Position -> block **of the base**.
+        positions (Sequence[Position]): What each position owns.
+        share (bool): Whether positions share blocks. If not, ``blocks`` has one for every position.
+    """
+
+    def __init__(self, blocks: Sequence[nn.Module], layer_map: Sequence[int], positions: Sequence[Position],
+                 share: bool = True) -> None:
+        super().__init__()
+        self.layer_map = list(layer_map)
+        self.share = share
+        for i, block in enumerate(blocks):
+            self.add_module(str(i), block)
+        self.positions = ModuleList(positions)
+        self.train(blocks[0].training)
+
+    @property
+    def num_base(self) -> int:
+        """Blocks of the base."""
+        return max(self.layer_map) + 1
+
+    @property
+    def num_blocks(self) -> int:
+        """Registered blocks: those of the base, or one for every position if nothing is shared."""
+        return self.num_base if self.share else len(self.layer_map)
+
+    @property
+    def blocks(self) -> list[nn.Module]:
+        return [self.get_submodule(str(i)) for i in range(self.num_blocks)]
+
+    @property
+    def added(self) -> list[bool]:
+        """For every position whether it was added to the base."""
+        return added_positions(self.layer_map)
+
+    def block_of(self, position: int) -> nn.Module:
+        return self.get_submodule(str(self.layer_map[position] if self.share else position))
+
+    def __len__(self) -> int:
+        return len(self.layer_map)
+
+    def __iter__(self) -> Iterator[partial]:
+        return (self[p] for p in range(len(self)))
+
+    def __getitem__(self, position: int) -> partial:
+        return partial(self.positions[position], self.block_of(position))
+
+    @torch.no_grad()
+    def sync_norms(self) -> None:
+        """Copy the blocks' norms into the norms that positions own; called when base weights have been loaded."""
+        for p, position in enumerate(self.positions):
+            for name in ('norm1', 'norm2'):
+                own = getattr(position, name)
+                if own is not None:
+                    shared = getattr(self.block_of(p), getattr(position.split, name))
+                    own.load_state_dict(shared.state_dict())
+
+    def reset_positions(self) -> None:
+        """Put everything that positions own at the start of training: the net computes what its blocks compute."""
+        for position in self.positions:
+            position.reset_parameters()
+        self.sync_norms()

@@ -1,0 +1,184 @@
+"""``expand``: a built backbone in, the same backbone with more positions out."""
+import copy
+from collections.abc import Sequence
+
+import torch.nn as nn
+
+from mmscalenet.registry import ADAPTERS
+
+from .container import PositionList
+from .expanded import Expanded, bind, position_lists
+from .families import block_owners, prepare_block, window_period
+from .layer_map import added_positions, build_layer_map, position_of_block
+from .position import Position
+
+ALLOWED_UNSHARE = (None, 'norms')
+ALLOWED_FREEZE = (None, 'base')
+
+
+def expand(backbone: nn.Module,
+           scale: float | Sequence[float] = 2,
+           layer_map: str | Sequence = 'cyclic',
+           adapter: dict | None = dict(type='ParallelAdapter'),
+           share: bool = True,
+           gate: float | None = None,
+           unshare: str | None = None,
+           freeze: str | None = None,
+           with_cp: bool = False,
+           drop_path_rate: float | None = None) -> nn.Module:
+    """Expand a backbone in depth: ScaleNet, arXiv 2510.18431.
+
+    Works in place on mmpretrain's VisionTransformer, DistilledVisionTransformer and SwinTransformer, mmdet's and
+    mmseg's SwinTransformer and mmseg's VisionTransformer, and, with the adapter beside the whole block, on any backbone
+    that runs ``for layer in self.layers`` or ``for block in stage.blocks``. The weights in it are kept.
+
+    Args:
+        backbone (nn.Module): A built, unexpanded backbone.
+        scale (float | Sequence[float]): Positions per block, from 1 on; need not be whole (1.5: 18 positions of 12
+            blocks). For Swin also one number per stage. Defaults to 2, the paper's.
+        layer_map (str | Sequence): 'cyclic' (the paper's), 'interleaved', 'middle_cycle', or the block of every
+            position as a list of ints (Swin: one list per stage), which then also decides the number of positions.
+            Defaults to 'cyclic'.
+        adapter (dict, optional): Config of what every position owns: 'ParallelAdapter', 'LoRA', or a class of yours in
+            ``mmscalenet.ADAPTERS``. None shares without adapters. Defaults to ``dict(type='ParallelAdapter')``.
+        share (bool): Whether positions share the blocks. False copies them: progressive stacking, the usual
+            baseline. Defaults to True.
+        gate (float, optional): Start value of a learnt factor on the two residual branches of the *added* positions
+            (ReZero, arXiv 2003.04887; zero start for new blocks: LLaMA Pro, arXiv 2401.02415). 0 makes the expanded
+            net equal the base exactly at the start; give the gates a larger learning rate, e.g.
+            ``paramwise_cfg=dict(custom_keys={'gate': dict(lr_mult=10., decay_mult=0.)})``. Defaults to None: no gate.
+        unshare (str, optional): 'norms' gives the added positions layer norms of their own (MiniViT, arXiv
+            2204.07154). Defaults to None.
+        freeze (str, optional): 'base' trains only what positions own. Defaults to None: train all, as the paper.
+        with_cp (bool): Recompute each position in the backward pass to save memory. Defaults to False.
+        drop_path_rate (float, optional): Stochastic depth of the last position; it grows linearly from 0 over the
+            positions. Defaults to None: the rate of the base's last block.
+
+    Returns:
+        nn.Module: ``backbone`` itself. ``out_indices`` keeps counting blocks: a tap on block i moves to the position of
+        the same relative depth, ``scale * (i + 1) - 1``.
+
+    Raises:
+        ValueError: If an argument is not allowed; the message names it, its value and what is allowed. The backbone
+            is then unchanged.
+        TypeError: If it is not known where the backbone keeps its blocks.
+    """
+    if position_lists(backbone):
+        raise ValueError('this backbone is expanded already; expand the base once, with the scale you want')
+    _check_options(adapter, share, gate, unshare, freeze, drop_path_rate)
+    owners = block_owners(backbone)
+    lists = {name: list(getattr(owner, attribute)) for name, (owner, attribute) in owners.items()}
+    maps = _layer_maps(lists, scale, layer_map)
+    if gate is not None:
+        _check_first_uses(maps)
+
+    # build everything before the backbone is touched, so that an error leaves it as it was
+    rate = _drop_path_rate(lists) if drop_path_rate is None else drop_path_rate
+    total, done = sum(map(len, maps.values())), 0
+    containers = {}
+    for name, blocks in lists.items():
+        layer_map = maps[name]
+        positions = []
+        for block, is_added in zip((blocks[i] for i in layer_map), added_positions(layer_map), strict=True):
+            positions.append(Position(
+                block,
+                adapter=_build_adapter(adapter, block),
+                gate=gate if is_added else None,
+                own_norms=unshare == 'norms' and is_added,
+                drop_path=rate * done / max(total - 1, 1),
+                with_cp=with_cp))
+            done += 1
+        if not share:
+            blocks = [copy.deepcopy(blocks[i]) if is_added else blocks[i]
+                      for i, is_added in zip(layer_map, added_positions(layer_map), strict=True)]
+        containers[name] = (blocks, layer_map, positions)
+
+    for name, (owner, attribute) in owners.items():
+        blocks, layer_map, positions = containers[name]
+        for block in blocks:
+            prepare_block(block)
+        container = PositionList(blocks, layer_map, positions, share)
+        container.to(next(blocks[0].parameters()).device)
+        setattr(owner, attribute, container)
+    _move_taps(backbone, containers)
+    if not isinstance(backbone, Expanded):
+        backbone.__class__ = bind(Expanded, type(backbone))
+    backbone.freeze = freeze
+    backbone.apply_freezing()
+    return backbone
+
+
+def _check_options(adapter: object, share: object, gate: object, unshare: object, freeze: object,
+                   drop_path_rate: object) -> None:
+    if adapter is not None and (not isinstance(adapter, dict) or 'type' not in adapter
+                                or ADAPTERS.get(adapter['type']) is None):
+        raise ValueError(f'adapter={adapter!r} is not known; allowed are None or a dict whose type is one of '
+                         f'{sorted(ADAPTERS.module_dict)}')
+    if not isinstance(share, bool):
+        raise ValueError(f'share={share!r} is not allowed; give True or False')
+    if gate is not None and (isinstance(gate, bool) or not isinstance(gate, (int, float)) or gate != gate):
+        raise ValueError(f'gate={gate!r} is not allowed; give None or a number, e.g. 0 for a lossless start')
+    if unshare not in ALLOWED_UNSHARE:
+        raise ValueError(f'unshare={unshare!r} is not allowed; allowed are {ALLOWED_UNSHARE}')
+    if unshare and not share:
+        raise ValueError(f'unshare={unshare!r} has no meaning with share=False, where nothing is shared')
+    if freeze not in ALLOWED_FREEZE:
+        raise ValueError(f'freeze={freeze!r} is not allowed; allowed are {ALLOWED_FREEZE}')
+    if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
+        raise ValueError(f'drop_path_rate={drop_path_rate!r} is not allowed; give a number in [0, 1)')
+
+
+def _layer_maps(lists: dict[str, list], scale: object, layer_map: object) -> dict[str, list[int]]:
+    """One checked layer map for every list of blocks."""
+    count = len(lists)
+    scales = list(scale) if isinstance(scale, (list, tuple)) else [scale] * count
+    if len(scales) != count:
+        raise ValueError(f'scale={scale!r} has {len(scales)} numbers; allowed are one number, or {count}: one for '
+                         f'every list of blocks ({", ".join(lists)})')
+    maps = [layer_map] * count if isinstance(layer_map, str) or count == 1 else list(layer_map)
+    if count == 1 and not isinstance(layer_map, str) and len(layer_map) == 1 and not isinstance(layer_map[0], int):
+        maps = list(layer_map)
+    if len(maps) != count:
+        raise ValueError(f'layer_map={layer_map!r} has {len(maps)} entries; allowed are a name, or {count} lists: one '
+                         f'for every stage ({", ".join(lists)})')
+    result = {}
+    for (name, blocks), one_scale, one_map in zip(lists.items(), scales, maps, strict=True):
+        try:
+            result[name] = build_layer_map(one_map, len(blocks), one_scale, window_period(blocks[0]))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f'{name}: {error}') from None
+    return result
+
+
+def _check_first_uses(maps: dict[str, list[int]]) -> None:
+    for name, layer_map in maps.items():
+        firsts = [block for block, is_added in zip(layer_map, added_positions(layer_map), strict=True) if not is_added]
+        if firsts != sorted(firsts):
+            raise ValueError(f'{name}: gate needs a layer_map whose first uses run the blocks in their own order, and '
+                             f'layer_map={layer_map} first uses them as {firsts}')
+
+
+def _drop_path_rate(lists: dict[str, list]) -> float:
+    return max((float(module.drop_prob) for blocks in lists.values() for block in blocks for module in block.modules()
+                if type(module).__name__ == 'DropPath'), default=0.)
+
+
+def _build_adapter(config: dict | None, block: nn.Module) -> nn.Module | None:
+    if config is None:
+        return None
+    options = {key: value for key, value in config.items() if key != 'type'}
+    embed_dims = next(m for m in block.modules() if isinstance(m, nn.LayerNorm)).normalized_shape[-1]
+    try:
+        return ADAPTERS.get(config['type'])(block, embed_dims, **options)
+    except TypeError as error:
+        raise ValueError(f'adapter={config!r}: {error}') from None
+
+
+def _move_taps(backbone: nn.Module, containers: dict[str, tuple]) -> None:
+    """``out_indices`` of a plain transformer counts layers: move each to the position of the same relative depth.
+    Swin's counts stages, which stay."""
+    if 'layers' not in containers:
+        return
+    _, layer_map, _ = containers['layers']
+    depth, length = max(layer_map) + 1, len(layer_map)
+    backbone.out_indices = [position_of_block(i if i >= 0 else depth + i, depth, length) for i in backbone.out_indices]

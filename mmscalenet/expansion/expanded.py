@@ -1,0 +1,152 @@
+"""What an expanded backbone can do beyond its parent."""
+from functools import cache
+
+import torch.nn as nn
+
+from .container import PositionList
+from .families import window_shift
+from .layer_map import position_of_block
+
+
+def position_lists(backbone: nn.Module) -> dict[str, PositionList]:
+    """The expanded lists of a backbone by their dotted names: 'layers', or 'stages.0.blocks' and on."""
+    return {name: module for name, module in backbone.named_modules() if isinstance(module, PositionList)}
+
+
+@cache
+def bind(mixin: type, parent: type) -> type:
+    """The class that puts ``mixin`` before ``parent``; the same one at every call, so that pickles agree."""
+    name = f'{mixin.__name__}[{parent.__module__.split(".")[0]}.{parent.__name__}]'
+    return type(name, (mixin, parent), {'__module__': mixin.__module__, '_parts': (mixin, parent)})
+
+
+def _new(mixin: type, parent: type) -> nn.Module:
+    return object.__new__(bind(mixin, parent))
+
+
+class Expanded:
+    """Mixed into the class of a backbone that ``expand`` has expanded."""
+
+    _parts: tuple[type, type]
+    freeze: str | None = None
+
+    def __reduce_ex__(self, protocol: int) -> tuple:
+        # the class is made at run time, so pickle and deepcopy are told how to make it again
+        return _new, self._parts, self.__dict__
+
+    def train(self, mode: bool = True) -> nn.Module:
+        """As the parent's, but frozen parts stay in eval mode and the module is returned.
+
+        Args:
+            mode (bool): Training (True) or evaluation mode. Defaults to True.
+        """
+        super().train(mode)
+        if position_lists(self):  # not yet while the parent is being built
+            self.apply_freezing()
+        return self
+
+    def eval(self) -> nn.Module:
+        """``train(False)``."""
+        return self.train(False)
+
+    def init_weights(self) -> None:
+        """The parent's initialisation, then what positions own at its start (parents initialise every Linear)."""
+        super().init_weights()
+        for positions in position_lists(self).values():
+            positions.reset_positions()
+
+    def apply_freezing(self) -> None:
+        """Freeze what ``freeze`` and the parent's ``frozen_stages`` ask for.
+
+        ``frozen_stages`` of a plain transformer counts blocks. They are frozen wherever they run; what positions own
+        is frozen with them only in the leading positions that run frozen blocks alone, as later ones need it.
+        """
+        lists = position_lists(self)
+        if self.freeze == 'base':
+            own = {id(p) for positions in lists.values() for p in positions.positions.parameters()}
+            for parameter in self.parameters():
+                if id(parameter) not in own:
+                    parameter.requires_grad_(False)
+        frozen = getattr(self, 'frozen_stages', -1)
+        if 'layers' not in lists or frozen <= 0:
+            return
+        layers = lists['layers']
+        leading = True
+        for position, block_index in zip(layers.positions, layers.layer_map, strict=True):
+            leading = leading and block_index < frozen
+            if leading:
+                _freeze(position)
+        for p, block_index in enumerate(layers.layer_map):
+            if block_index < frozen:
+                _freeze(layers.block_of(p))
+        self.patch_embed.eval()
+        self.drop_after_pos.eval()
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """Depth of a parameter for layer-wise learning-rate decay.
+
+        A block has its own depth in the base, however often it runs. What a position owns has the depth of the block
+        at the same relative depth.
+
+        Args:
+            param_name (str): Name of the parameter.
+            prefix (str): Prefix of the backbone's parameters in it. Defaults to ''.
+
+        Returns:
+            tuple[int, int]: Depth (0: stem, last: whatever follows the blocks) and the number of depths.
+        """
+        lists = position_lists(self)
+        total = sum(positions.num_blocks for positions in lists.values()) + 2
+        if not param_name.startswith(prefix):
+            return total - 1, total
+        name = param_name[len(prefix):]
+        if name.split('.')[0] in ('cls_token', 'dist_token', 'pos_embed', 'absolute_pos_embed', 'patch_embed'):
+            return 0, total
+        before = 0
+        for list_name, positions in lists.items():
+            if name.startswith(f'{list_name}.'):
+                head, *rest = name[len(list_name) + 1:].split('.')
+                if head != 'positions':
+                    return before + int(head) + 1, total
+                return before + _depth_of_position(int(rest[0]), positions) + 1, total
+            before += positions.num_blocks
+            if name.startswith(f'{list_name.removesuffix("blocks")}downsample.'):
+                return before, total
+        return total - 1, total
+
+    def layer_table(self) -> str:
+        """A printable table of every position: block, window shift, adapter, drop path."""
+        return layer_table(self)
+
+
+def _freeze(module: nn.Module) -> None:
+    module.eval()
+    module.requires_grad_(False)
+
+
+def _depth_of_position(position: int, positions: PositionList) -> int:
+    """The registered block whose relative depth is that of the position."""
+    return next(block for block in range(positions.num_blocks)
+                if position_of_block(block, positions.num_blocks, len(positions)) >= position)
+
+
+def layer_table(backbone: nn.Module) -> str:
+    """A printable table of the layer map of an expanded backbone, one line a position.
+
+    Columns: list, position, block, whether the position was added, shift of its window in tokens, parameters of its
+    adapter, start value of its gate, drop-path rate.
+    """
+    rows = [('list', 'position', 'block', 'added', 'shift', 'adapter', 'gate', 'drop path')]
+    for name, positions in position_lists(backbone).items():
+        for p, (position, block, added) in enumerate(
+                zip(positions.positions, positions.layer_map, positions.added, strict=True)):
+            adapter, shift = position.adapter, window_shift(positions.block_of(p))
+            size = 0 if adapter is None else sum(w.numel() for w in adapter.parameters())
+            rows.append((
+                name, str(p), str(block) if positions.share else f'copy of {block}' if added else str(block),
+                'yes' if added else '-', '-' if shift is None else str(shift),
+                '-' if adapter is None else f'{type(adapter).__name__} {size:,}',
+                '-' if position.gate is None else f'{position.gate_init:g}', f'{position.drop_path.drop_prob:.3f}'))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+                     for row in rows)

@@ -1,0 +1,106 @@
+"""A position: one place in the expanded depth, and all that it does not share."""
+import copy
+
+import torch
+import torch.nn as nn
+from mmcv.cnn.bricks import DropPath
+from mmengine.model import BaseModule
+from torch import Tensor
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+from .adapters import Adapter
+from .families import Split, split_of
+
+
+class Position(BaseModule):
+    """Runs a shared block in its own way.
+
+    ::
+
+        x = x + drop(gate[0] * attn(norm1(x)))
+        h = norm2(x)
+        x = x + drop(gate[1] * ffn(h) + adapter(h))
+
+    Args:
+        block (nn.Module): The block this position runs. Not registered here: it is given anew at every call.
+        adapter (Adapter, optional): The position's adapter. Defaults to None.
+        gate (float, optional): Start value of the learnt factors of the two branches, (2,). Defaults to None.
+        own_norms (bool): Whether the position has norms of its own, copies of the block's. Defaults to False.
+        drop_path (float): Probability to drop a branch of a sample in training. Defaults to 0.
+        with_cp (bool): Recompute the position in the backward pass instead of storing it. Defaults to False.
+    """
+
+    def __init__(self, block: nn.Module, adapter: Adapter | None = None, gate: float | None = None,
+                 own_norms: bool = False, drop_path: float = 0., with_cp: bool = False) -> None:
+        super().__init__()
+        self.split: Split | None = split_of(block)
+        self.with_cp = with_cp
+        self.drop_path = DropPath(drop_path)
+        self.adapter = adapter
+        self.gate_init = gate
+        if gate is not None:
+            self.gate = nn.Parameter(torch.full((2, ), float(gate)))
+        else:
+            self.register_parameter('gate', None)
+        self.norm1 = self.norm2 = None
+        if own_norms:
+            if self.split is None:
+                raise ValueError(f"unshare='norms' is not possible for a {type(block).__name__}: where its norms are "
+                                 'is not known; allowed there is unshare=None')
+            self.norm1 = copy.deepcopy(getattr(block, self.split.norm1))
+            self.norm2 = copy.deepcopy(getattr(block, self.split.norm2))
+
+    def reset_parameters(self) -> None:
+        """Adapter and gate back to their start; own norms are kept (see :meth:`PositionList.sync_norms`)."""
+        if self.adapter is not None:
+            self.adapter.reset_parameters()
+        if self.gate is not None:
+            nn.init.constant_(self.gate, self.gate_init)
+
+    def forward(self, block: nn.Module, x: Tensor, *args) -> Tensor:
+        """Run ``block`` on ``x`` (B, N, C); ``args`` are what the parent gives its blocks (Swin: ``hw_shape``)."""
+        run = self._run if self.split else self._run_whole
+        if self.with_cp and torch.is_grad_enabled():
+            # the reentrant kind fails under DDP once a block is used twice
+            return checkpoint(run, block, x, *args, use_reentrant=False)
+        return run(block, x, *args)
+
+    def _run(self, block: nn.Module, x: Tensor, *args) -> Tensor:
+        split, adapter = self.split, self.adapter
+        attn, ffn = block.attn, block.ffn
+        if adapter is not None and (weights := adapter.weights(block)):
+            attn, ffn = _Rebound(attn, 'attn.', weights), _Rebound(ffn, 'ffn.', weights)
+        norm1 = self.norm1 or getattr(block, split.norm1)
+        norm2 = self.norm2 or getattr(block, split.norm2)
+
+        out = split.attention(attn, norm1(x), *args)
+        x = x + self.drop_path(out if self.gate is None else self.gate[0] * out)
+        h = norm2(x)
+        out = ffn(h)
+        if self.gate is not None:
+            out = self.gate[1] * out
+        extra = None if adapter is None else adapter(h)
+        return x + self.drop_path(out if extra is None else out + extra)
+
+    def _run_whole(self, block: nn.Module, x: Tensor, *args) -> Tensor:
+        """For a block whose inside is not known: the adapter stands beside the whole of it."""
+        adapter = self.adapter
+        weights = {} if adapter is None else adapter.weights(block)
+        out = (_Rebound(block, '', weights) if weights else block)(x, *args)
+        extra = None if adapter is None else adapter(x)
+        if self.gate is None and extra is None and not self.drop_path.drop_prob:
+            return out
+        out = out - x if self.gate is None else self.gate[0] * (out - x)
+        return x + self.drop_path(out if extra is None else out + extra)
+
+
+class _Rebound:
+    """A module called with some of its tensors replaced."""
+
+    def __init__(self, module: nn.Module, prefix: str, weights: dict[str, Tensor]) -> None:
+        self.module = module
+        self.weights = {name[len(prefix):]: w for name, w in weights.items() if name.startswith(prefix)}
+
+    def __call__(self, *args, **kwargs) -> Tensor:
+        return functional_call(self.module, self.weights, args, kwargs)

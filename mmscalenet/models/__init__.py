@@ -1,0 +1,3 @@
+from .backbones import ScaleNetDeiT, ScaleNetSwin
+
+__all__ = ['ScaleNetDeiT', 'ScaleNetSwin']

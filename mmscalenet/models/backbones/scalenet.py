@@ -1,0 +1,140 @@
+"""What ScaleNetDeiT and ScaleNetSwin share: build the parent of the library whose config it is, and expand it."""
+import importlib
+import inspect
+from collections.abc import Sequence
+
+from mmengine.logging import print_log
+from mmengine.registry import DefaultScope
+
+from mmscalenet.checkpoints import load_pretrained
+from mmscalenet.expansion import Expanded, expand, position_lists
+from mmscalenet.expansion.expanded import bind
+
+#: Arguments of ``mmscalenet.expand`` that a config gives beside the parent's own.
+EXPAND_ARGUMENTS = tuple(inspect.signature(expand).parameters)[1:]
+
+
+class ScaleNet(Expanded):
+    """Mixin whose subclasses build an expanded backbone in one call.
+
+    ``ScaleNetSwin(...)`` is an instance of ScaleNetSwin *and* of the parent it was built on, e.g. mmdet's
+    SwinTransformer. The parent is the first of these that takes all the given arguments: that of the default scope
+    (the library whose config it is), then those of ``parents`` in order.
+    """
+
+    #: Library -> name of the parent in its registry.
+    parents: dict[str, str] = {}
+
+    def __new__(cls, *, base: str | None = None, **kwargs) -> 'ScaleNet':
+        return object.__new__(bind(cls, _find_parent(cls, base, kwargs)))
+
+    def __init__(self, *, base: str | None = None, **kwargs) -> None:
+        parent = self._parts[1]
+        options = {name: kwargs.pop(name) for name in EXPAND_ARGUMENTS if name in kwargs and name != 'drop_path_rate'}
+        if 'out_indices' in kwargs:
+            kwargs['out_indices'] = _tidy_out_indices(kwargs['out_indices'], _count_taps(parent, kwargs))
+        super().__init__(**kwargs)
+        self.before_expansion()
+        expand(self, **options)
+        sizes = [f'{positions.num_base} blocks -> {len(positions)} positions'
+                 for positions in position_lists(self).values()]
+        print_log(f'{type(self).__name__}: {", ".join(sizes)}', logger='current')
+
+    @classmethod
+    def own_arguments(cls) -> tuple[str, ...]:
+        """Names of arguments that are neither the parent's nor those of ``expand``."""
+        return ()
+
+    def before_expansion(self) -> None:
+        """Called when the parent is built and not yet expanded."""
+
+    def init_weights(self) -> None:
+        """Load the checkpoint that ``init_cfg`` names, in any known format; without one, the parent's initialisation.
+
+        Raises:
+            CheckpointError: If the checkpoint does not fit or cannot be read safely.
+        """
+        configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
+        pretrained = [config for config in configs if config['type'] == 'Pretrained']
+        if not pretrained:
+            super().init_weights()
+            return
+        # not through the parent: mmdet's and mmseg's load by themselves, and leave out silently what does not fit
+        for positions in position_lists(self).values():
+            positions.reset_positions()
+        for config in pretrained:
+            load_pretrained(self, **{key: value for key, value in config.items() if key not in ('type', 'map_location')})
+        self._is_init = True
+
+
+def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:
+    """The class to build on; see :class:`ScaleNet`."""
+    if base is not None:
+        library, _, name = base.rpartition('.')
+        parent = _look_up(library, name) if library in ('mmpretrain', 'mmdet', 'mmseg') else None
+        if parent is None:
+            allowed = ', '.join(f'{library}.{name}' for library, name in cls.parents.items())
+            raise ValueError(f'base={base!r} is not a backbone of an installed library; allowed are e.g. {allowed}')
+        candidates = {base: parent}
+    else:
+        scope = DefaultScope.get_current_instance()
+        order = sorted(cls.parents, key=lambda library: scope is None or library != scope.scope_name)
+        candidates = {f'{library}.{cls.parents[library]}': _look_up(library, cls.parents[library]) for library in order}
+        candidates = {name: parent for name, parent in candidates.items() if parent is not None}
+        if not candidates:
+            raise ImportError(f'{cls.__name__} needs one of {", ".join(cls.parents)}; see `python -m mmscalenet.doctor`')
+    own = {*EXPAND_ARGUMENTS, *cls.own_arguments()}
+    for parent in candidates.values():
+        if set(kwargs) <= own | set(_arguments(parent)):
+            return parent
+    name, parent = next(iter(candidates.items()))
+    allowed = own | set(_arguments(parent))
+    wrong = ', '.join(f'{key}={value!r}' for key, value in kwargs.items() if key not in allowed)
+    raise TypeError(f'{cls.__name__} on {name} does not take {wrong}; allowed are {sorted(allowed)}'
+                    + ('' if len(candidates) == 1 else f'. Nor does any of {list(candidates)[1:]} take all arguments'))
+
+
+def _look_up(library: str, name: str) -> type | None:
+    try:
+        return importlib.import_module(f'{library}.registry').MODELS.get(f'{library}.{name}')
+    except ImportError:
+        return None
+
+
+def _arguments(parent: type) -> dict[str, object]:
+    """Arguments of a class with their defaults, those taken through ``**kwargs`` included."""
+    result = {}
+    for owner in parent.__mro__:
+        if '__init__' not in vars(owner):
+            continue
+        parameters = inspect.signature(owner.__init__).parameters.values()
+        for parameter in parameters:
+            if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY):
+                result.setdefault(parameter.name, parameter.default)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    result.pop('self')
+    return result
+
+
+def _count_taps(parent: type, kwargs: dict) -> int:
+    """What ``out_indices`` counts: layers of a plain transformer, stages of a Swin."""
+    given = {**_arguments(parent), **kwargs}
+    if 'arch' in given:
+        arch = given['arch']
+        if isinstance(arch, str):
+            if arch.lower() not in parent.arch_zoo:
+                raise ValueError(f'arch={arch!r} is unknown; allowed are {sorted(parent.arch_zoo)} or a dict')
+            arch = parent.arch_zoo[arch.lower()]
+        given = arch
+    return given['num_layers'] if 'num_layers' in given else len(given['depths'])
+
+
+def _tidy_out_indices(out_indices: object, count: int) -> list[int]:
+    """A new list of indices from 0 on: parents change a given list, and some let wrong ones pass silently."""
+    indices = list(out_indices) if isinstance(out_indices, Sequence) else [out_indices]
+    for index in indices:
+        if isinstance(index, bool) or not isinstance(index, int) or not -count <= index < count:
+            raise ValueError(f'out_indices={out_indices!r}: {index!r} is not allowed; give integers from {-count} to '
+                             f'{count - 1}')
+    return [index % count for index in indices]

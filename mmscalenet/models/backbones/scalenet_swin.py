@@ -1,0 +1,42 @@
+from mmscalenet.registry import MODELS
+
+from ..layers import use_sdpa
+from .scalenet import ScaleNet
+
+
+@MODELS.register_module()
+class ScaleNetSwin(ScaleNet):
+    """Swin Transformer grown in depth inside each stage by sharing its blocks: ScaleNet, arXiv 2510.18431.
+
+    Args:
+        base (str, optional): The backbone to build on, e.g. 'mmpretrain.SwinTransformer'. Defaults to None: the
+            SwinTransformer of the library whose config it is, or the one that takes all given arguments (mmpretrain's
+            takes ``arch``, mmdet's and mmseg's take ``embed_dims``).
+        sdpa (bool): Whether windows attend through :class:`mmscalenet.models.layers.WindowAttention`, which is
+            faster and equal to the parent's to 1e-5. Defaults to True.
+        **kwargs: Options of :func:`mmscalenet.expand` (``scale``, one number or one per stage, ``layer_map``,
+            ``adapter``, ``share``, ``gate``, ``unshare``, ``freeze``, ``with_cp``), and the parent's own arguments,
+            which keep their meaning. ``out_indices`` counts stages. ``init_cfg=dict(type='Pretrained',
+            checkpoint=...)`` takes any of the formats of :func:`mmscalenet.checkpoints.load_pretrained`.
+
+    Inputs (B, 3, H, W), outputs one map (B, C * 2**i, H / (4 * 2**i), W / (4 * 2**i)) for every stage i of
+    ``out_indices``.
+
+    Raises:
+        TypeError: If an argument is neither an option nor the parent's.
+        ValueError: If a value is not allowed, or a layer map breaks the alternation of plain and shifted windows.
+    """
+
+    parents = {'mmpretrain': 'SwinTransformer', 'mmdet': 'SwinTransformer', 'mmseg': 'SwinTransformer'}
+
+    def __init__(self, *, sdpa: bool = True, **kwargs) -> None:
+        self._sdpa = sdpa
+        super().__init__(**kwargs)
+
+    @classmethod
+    def own_arguments(cls) -> tuple[str, ...]:
+        return ('sdpa', )
+
+    def before_expansion(self) -> None:
+        if self._sdpa:
+            use_sdpa(self)

@@ -1,0 +1,153 @@
+"""Shifted-window attention through scaled_dot_product_attention, for the Swin of mmpretrain, mmdet and mmseg.
+
+The parents build the shift mask anew in every block of every forward and attend outside SDPA. Here the distinct masks (at
+most four: inside, right edge, bottom edge, corner) and the window of every token are made once for each shape.
+Swin Transformer: arXiv 2103.14030, section 3.2.
+"""
+from functools import lru_cache
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from torch import Tensor
+
+#: The parents whose attention can be replaced, and the one kind of window attention inside that is.
+PARENTS = tuple(f'{module}.{name}' for module in (
+    'mmpretrain.models.utils.attention', 'mmdet.models.backbones.swin', 'mmseg.models.backbones.swin')
+    for name in ('ShiftWindowMSA', 'WindowMSA'))
+
+
+@lru_cache(maxsize=64)
+def edge_masks(window: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The masks of the four kinds of shifted windows, (4, N, N) with N = window**2: inside, right, bottom, corner.
+
+    -100 between tokens that only the cyclic shift brought together, as in the parents, else 0.
+    """
+    wrapped = torch.arange(window, device=device) >= window - shift
+    row, column = (grid.flatten().int() for grid in torch.meshgrid(wrapped, wrapped, indexing='ij'))
+    regions = torch.stack([row * 0, column, row, 2 * row + column])
+    return (regions[:, :, None] != regions[:, None, :]).to(dtype) * -100
+
+
+@lru_cache(maxsize=64)
+def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Which of the four masks each of rows x columns windows takes, (rows * columns,)."""
+    kinds = torch.zeros(rows, columns, dtype=torch.long, device=device)
+    kinds[:, -1] += 1
+    kinds[-1, :] += 2
+    return kinds.flatten()
+
+
+class WindowAttention(BaseModule):
+    """Takes the place of a ``ShiftWindowMSA`` and keeps its parameters under their names (``w_msa. ...``).
+
+    Args:
+        parent (nn.Module): The ``ShiftWindowMSA`` to replace, of mmpretrain, mmdet or mmseg.
+    """
+
+    def __init__(self, parent: nn.Module) -> None:
+        super().__init__()
+        self.window_size = parent.window_size
+        self.shift_size = parent.shift_size
+        # mmdet and mmseg always pad a map that is smaller than the window
+        self.pad_small_map = getattr(parent, 'pad_small_map', True)
+        self.w_msa = parent.w_msa
+        self.drop = parent.drop
+
+    def forward(self, query: Tensor, hw_shape: tuple[int, int]) -> Tensor:
+        """Attend within windows.
+
+        Args:
+            query (Tensor): (B, H * W, C).
+            hw_shape (tuple[int, int]): H and W.
+
+        Returns:
+            Tensor: (B, H * W, C).
+        """
+        batch, length, channels = query.shape
+        height, width = hw_shape
+        if length != height * width:
+            raise ValueError(f'query has {length} tokens, and hw_shape={tuple(hw_shape)} means {height * width}')
+        size, shift = self.window_size, self._shift(height, width)
+
+        x = query.view(batch, height, width, channels)
+        bottom, right = -height % size, -width % size
+        if bottom or right:
+            x = F.pad(x, (0, 0, 0, right, 0, bottom))
+        if shift:
+            x = x.roll((-shift, -shift), (1, 2))
+        rows, columns = (height + bottom) // size, (width + right) // size
+        x = x.view(batch, rows, size, columns, size, channels).transpose(2, 3)
+        x = self._attend(x.reshape(-1, size * size, channels), rows, columns, shift)
+        x = x.view(batch, rows, columns, size, size, channels).transpose(2, 3)
+        x = x.reshape(batch, height + bottom, width + right, channels)
+        if shift:
+            x = x.roll((shift, shift), (1, 2))
+        if bottom or right:
+            x = x[:, :height, :width]
+        return self.drop(x.reshape(batch, length, channels))
+
+    def _shift(self, height: int, width: int) -> int:
+        """The parents' rule: in classification a map of one window is not shifted, and a smaller one is refused."""
+        if self.pad_small_map or min(height, width) > self.window_size:
+            return self.shift_size
+        if min(height, width) < self.window_size:
+            raise ValueError(f'a map of {height}x{width} tokens is smaller than the window ({self.window_size}); set '
+                             'pad_small_map=True, give a smaller window_size or a larger image')
+        return 0
+
+    def _attend(self, x: Tensor, rows: int, columns: int, shift: int) -> Tensor:
+        """Windows (B * rows * columns, N, C) -> the same shape."""
+        msa = self.w_msa
+        windows, tokens, channels = x.shape
+        q, k, v = msa.qkv(x).view(windows, tokens, 3, msa.num_heads, -1).permute(2, 0, 3, 1, 4)
+        bias = msa.relative_position_bias_table[msa.relative_position_index.view(-1)]
+        bias = bias.view(tokens, tokens, -1).permute(2, 0, 1)
+        attend = self._softmax if bias.requires_grad and torch.is_grad_enabled() and x.device.type == 'cpu' else self._sdpa
+        x = attend(q, k, v, bias, rows, columns, shift)
+        return msa.proj_drop(msa.proj(x.transpose(1, 2).reshape(windows, tokens, channels)))
+
+    def _sdpa(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, rows: int, columns: int, shift: int) -> Tensor:
+        """(B * rows * columns, heads, N, d) in and out; one mask per window."""
+        bias = bias.to(q.dtype)[None]
+        if shift:
+            kinds = window_kinds(rows, columns, q.device).repeat(len(q) // (rows * columns))
+            bias = bias + edge_masks(self.window_size, shift, q.device, q.dtype)[kinds][:, None]
+        dropout = self.w_msa.attn_drop.p if self.training else 0.
+        return F.scaled_dot_product_attention(
+            q, k, v, bias.expand(len(q), -1, -1, -1), dropout, scale=self.w_msa.scale)
+
+    def _softmax(self, q: Tensor, k: Tensor, v: Tensor, bias: Tensor, rows: int, columns: int, shift: int) -> Tensor:
+        """The same, spelt out, for training on a CPU: the fused kernel there has no gradient for the bias, and SDPA's
+        fall-back is slower than this. Only the windows at an edge are masked, in place."""
+        attn = (q * self.w_msa.scale) @ k.transpose(-2, -1)
+        attn += bias.to(attn.dtype)
+        if shift:
+            masks = edge_masks(self.window_size, shift, q.device, attn.dtype)
+            # a constant added to what no backward reads: kept from autograd, which would copy the whole gradient
+            grid = attn.detach().view(-1, rows, columns, *attn.shape[1:])
+            grid[:, :-1, -1] += masks[1]
+            grid[:, -1, :-1] += masks[2]
+            grid[:, -1, -1] += masks[3]
+        return self.w_msa.attn_drop(attn.softmax(-1)) @ v
+
+
+def use_sdpa(backbone: nn.Module) -> nn.Module:
+    """Replace the window attention of a Swin of mmpretrain, mmdet or mmseg in place.
+
+    Args:
+        backbone (nn.Module): A built Swin, expanded or not.
+
+    Returns:
+        nn.Module: The same backbone. Attention of another kind (Swin V2) is left as it is.
+    """
+    for module in list(backbone.modules()):
+        attn = getattr(module, 'attn', None)
+        if _name(attn) in PARENTS and _name(attn.w_msa) in PARENTS:
+            module.attn = WindowAttention(attn)
+    return backbone
+
+
+def _name(module: object) -> str:
+    return f'{type(module).__module__}.{type(module).__qualname__}'

@@ -1,0 +1,34 @@
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+
+
+def version() -> str:
+    scope = {}
+    exec((ROOT / 'mmscalenet' / 'version.py').read_text(), scope)
+    return scope['__version__']
+
+
+def requirements(stack: str) -> list:
+    """Pinned requirements of one tested stack, comments dropped."""
+    lines = []
+    for name in ('torch', 'mmcv', 'stack'):
+        lines += (ROOT / 'requirements' / stack / f'{name}.txt').read_text().splitlines()
+    return [line for line in lines if line and not line.startswith('#')]
+
+
+setup(
+    name='mmscalenet',
+    version=version(),
+    description='ScaleNet for OpenMMLab: grow pretrained vision transformers by weight sharing (arXiv 2510.18431)',
+    long_description=(ROOT / 'README.md').read_text(),
+    long_description_content_type='text/markdown',
+    license='Apache-2.0',
+    packages=find_packages(include=['mmscalenet', 'mmscalenet.*']),
+    python_requires='>=3.10',
+    # Light on purpose: torch and the OpenMMLab packages are what the user already has, under either name.
+    install_requires=['numpy', 'packaging'],
+    extras_require={'onedl': requirements('onedl'), 'openmmlab': requirements('openmmlab')},
+)

@@ -1,0 +1,294 @@
+"""Promises of the method, for every parent class and every layer map."""
+import copy
+import pickle
+
+import pytest
+import torch
+from parents import PARENTS, build_parent, build_scalenet, copy_base, flatten, image, randomise
+
+import mmscalenet
+from mmscalenet.expansion import LAYER_MAPS, LoRA, layer_table, position_lists
+
+every_parent = pytest.mark.parametrize('name', PARENTS)
+every_map = pytest.mark.parametrize('layer_map', LAYER_MAPS)
+
+
+def assert_equal(a, b):
+    a, b = flatten(a), flatten(b)
+    assert len(a) == len(b)
+    for left, right in zip(a, b, strict=True):
+        assert torch.equal(left, right), (left - right).abs().max()
+
+
+def moved(model):
+    """Give what positions own random values, as training does."""
+    for positions in position_lists(model).values():
+        randomise(positions.positions, seed=3)
+    return model
+
+
+@every_parent
+@pytest.mark.parametrize('training', [False, True])
+def test_scale_1_without_adapters_is_the_parent_bit_for_bit(name, training):
+    # mmseg's ViT drops paths in its FFN only; a position drops both branches
+    rate = 0. if name == 'mmseg-vit' else 0.3
+    parent = build_parent(name, drop_path_rate=rate)
+    ours = mmscalenet.expand(copy.deepcopy(parent), scale=1, adapter=None)
+    parent.train(training)
+    ours.train(training)
+    torch.manual_seed(5)
+    expected = parent(image())
+    torch.manual_seed(5)
+    assert_equal(ours(image()), expected)
+
+
+@every_parent
+@every_map
+@pytest.mark.parametrize('adapter', [None, dict(type='ParallelAdapter'), dict(type='LoRA', rank=2)])
+def test_gate_0_is_the_unexpanded_model_bit_for_bit(name, layer_map, adapter):
+    parent = build_parent(name)
+    parent.eval()
+    ours = mmscalenet.expand(copy.deepcopy(parent), scale=2, layer_map=layer_map, adapter=adapter, gate=0).eval()
+    assert_equal(ours(image()), parent(image()))
+
+
+@every_parent
+@every_map
+@pytest.mark.parametrize('scale', [1.5, 2, 3])
+def test_expanded_equals_the_blocks_run_one_after_another(name, layer_map, scale):
+    """The reference is the parent itself with its own list of blocks repeated (aliased, which is what we avoid)."""
+    parent = build_parent(name)
+    ours = mmscalenet.expand(copy.deepcopy(parent), scale=scale, layer_map=layer_map, adapter=None).eval()
+    for list_name, positions in position_lists(ours).items():
+        owner_name, _, attribute = list_name.rpartition('.')
+        owner = parent.get_submodule(owner_name)
+        blocks = getattr(owner, attribute)
+        setattr(owner, attribute, torch.nn.ModuleList(blocks[b] for b in positions.layer_map))
+    if hasattr(parent, 'layers'):
+        parent.out_indices = ours.out_indices
+    parent.eval()
+    assert_equal(ours(image()), parent(image()))
+
+
+@every_parent
+@every_map
+def test_state_dict_holds_no_tensor_twice_and_all_base_names(name, layer_map):
+    parent = build_parent(name)
+    names = set(parent.state_dict())
+    ours = mmscalenet.expand(parent, scale=2, layer_map=layer_map, gate=0, unshare='norms')
+    state = ours.state_dict()
+    assert names <= set(state)
+    assert all('.positions.' in key for key in set(state) - names)
+    storages = [tensor.untyped_storage().data_ptr() for tensor in state.values()]
+    assert len(storages) == len(set(storages))
+    assert len(list(ours.named_parameters(remove_duplicate=False))) == len(list(ours.parameters()))
+
+
+@every_parent
+def test_deepcopy_and_pickle_keep_the_sharing(name):
+    ours = moved(build_scalenet(name)).eval()
+    expected = ours(image())
+    for other in (copy.deepcopy(ours), pickle.loads(pickle.dumps(ours))):
+        assert type(other) is type(ours)
+        assert len(list(other.parameters())) == len(list(ours.parameters()))
+        assert_equal(other(image()), expected)
+        before = flatten(expected)[-1]
+        with torch.no_grad():
+            next(iter(position_lists(other).values())).block_of(0).ffn.layers[1].weight.zero_()
+        assert not torch.equal(flatten(other(image()))[-1], before)
+    assert_equal(ours(image()), expected)
+
+
+@every_parent
+def test_checkpointing_changes_neither_outputs_nor_gradients(name):
+    plain = moved(build_scalenet(name)).train()
+    checkpointed = build_scalenet(name, with_cp=True).train()
+    checkpointed.load_state_dict(plain.state_dict())
+    results = []
+    for model in (plain, checkpointed):
+        torch.manual_seed(7)
+        outputs = model(image())
+        sum(o.square().sum() for o in flatten(outputs)).backward()
+        results.append((outputs, [p.grad for p in model.parameters() if p.grad is not None]))
+    assert_equal(results[0][0], results[1][0])
+    assert len(results[0][1]) == len(results[1][1])
+    for a, b in zip(results[0][1], results[1][1], strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+@every_parent
+def test_every_parameter_gets_a_gradient_once_positions_have_moved(name):
+    ours = moved(build_scalenet(name, gate=0.5, unshare='norms')).train()
+    sum(o.square().sum() for o in flatten(ours(image()))).backward()
+    without = [n for n, p in ours.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without in ([], ['ln1.bias'], ['dist_token']), without
+
+
+@every_parent
+def test_unshared_copies_start_alike_and_are_independent(name):
+    parent = build_parent(name).eval()
+    stacked = mmscalenet.expand(build_parent(name), scale=2, adapter=None, share=False).eval()
+    shared = mmscalenet.expand(build_parent(name), scale=2, adapter=None).eval()
+    assert_equal(stacked(image()), shared(image()))
+    blocks = sum(p.numel() for positions in position_lists(shared).values() for b in positions.blocks
+                 for p in b.parameters())
+    assert sum(p.numel() for p in stacked.parameters()) == sum(p.numel() for p in shared.parameters()) + blocks
+    assert parent is not stacked
+
+
+@every_parent
+def test_own_norms_start_as_the_blocks_and_only_added_positions_have_them(name):
+    shared = mmscalenet.expand(build_parent(name), adapter=None).eval()
+    own = mmscalenet.expand(build_parent(name), adapter=None, unshare='norms').eval()
+    assert_equal(own(image()), shared(image()))
+    for positions in position_lists(own).values():
+        assert [p.norm1 is not None for p in positions.positions] == positions.added
+
+
+@every_parent
+def test_freeze_base_trains_only_what_positions_own(name):
+    ours = build_scalenet(name, gate=0.1, freeze='base').train()
+    trained = {n for n, p in ours.named_parameters() if p.requires_grad}
+    assert trained == {n for n, _ in ours.named_parameters() if '.positions.' in n}
+
+
+@every_parent
+def test_drop_path_grows_linearly_over_positions(name):
+    ours = build_scalenet(name, drop_path_rate=0.2)
+    rates = [p.drop_path.drop_prob for positions in position_lists(ours).values() for p in positions.positions]
+    torch.testing.assert_close(torch.tensor(rates), torch.linspace(0, 0.2, len(rates)))
+    inside = [m.drop_prob for positions in position_lists(ours).values() for b in positions.blocks
+              for m in b.modules() if hasattr(m, 'drop_prob')]
+    assert not any(inside)
+
+
+def test_lora_is_a_low_rank_change_of_the_weights():
+    """Against a block whose matrices were changed by hand."""
+    parent = build_parent('mmpretrain-vit')
+    ours = mmscalenet.expand(copy.deepcopy(parent), scale=1, adapter=dict(type='LoRA', rank=2, alpha=6)).eval()
+    moved(ours)
+    with torch.no_grad():
+        for block, position in zip(parent.layers, ours.layers.positions, strict=True):
+            assert isinstance(position.adapter, LoRA)
+            for key in position.adapter.up:
+                block.get_parameter(key.replace('/', '.')).add_(
+                    3 * position.adapter.up[key] @ position.adapter.down[key])
+    parent.eval()
+    torch.testing.assert_close(ours(image())[0], parent(image())[0], rtol=1e-5, atol=1e-5)
+
+
+def test_parallel_adapter_is_a_wider_ffn():
+    """[W1; down] and [W2, up]: what a later fold relies on."""
+    parent = build_parent('mmpretrain-vit')
+    ours = moved(mmscalenet.expand(copy.deepcopy(parent), scale=1)).eval()
+    for block, position in zip(parent.layers, ours.layers.positions, strict=True):
+        narrow, adapter = block.ffn.layers, position.adapter
+        wide1 = torch.nn.Linear(24, 48 + 10)
+        wide2 = torch.nn.Linear(48 + 10, 24)
+        with torch.no_grad():
+            wide1.weight.copy_(torch.cat([narrow[0][0].weight, adapter.down.weight]))
+            wide1.bias.copy_(torch.cat([narrow[0][0].bias, torch.zeros(10)]))
+            wide2.weight.copy_(torch.cat([narrow[1].weight, adapter.up.weight], 1))
+            wide2.bias.copy_(narrow[1].bias)
+        narrow[0][0], narrow[1] = wide1, wide2
+    parent.eval()
+    torch.testing.assert_close(ours(image())[0], parent(image())[0], rtol=1e-5, atol=1e-5)
+
+
+def test_deit_tiny_x2_has_the_published_count():
+    backbone = mmscalenet.ScaleNetDeiT(arch='deit-tiny', scale=2)
+    head = 192 * 1000 + 1000
+    assert 6.445e6 < sum(p.numel() for p in backbone.parameters()) + head < 6.455e6
+
+
+def test_an_unknown_block_expands_with_its_adapter_beside_the_whole():
+    class Block(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.norm = torch.nn.LayerNorm(8)
+            self.fc = torch.nn.Linear(8, 8)
+
+        def forward(self, x):
+            return x + self.fc(self.norm(x)).relu()
+
+    class Net(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layers = torch.nn.ModuleList(Block() for _ in range(3))
+            self.out_indices = [2]
+
+        def forward(self, x):
+            for i, layer in enumerate(self.layers):
+                x = layer(x)
+            return x, i
+
+    net = Net().eval()
+    x = torch.randn(2, 5, 8)
+    expected, _ = net(x)
+    twice = expected
+    for layer in net.layers:
+        twice = layer(twice)
+    assert torch.equal(mmscalenet.expand(copy.deepcopy(net), gate=0)(x)[0], expected)
+    out, last = mmscalenet.expand(copy.deepcopy(net))(x)
+    assert last == 5
+    torch.testing.assert_close(out, twice)
+    with pytest.raises(ValueError, match="unshare='norms' is not possible for a Block"):
+        mmscalenet.expand(net, unshare='norms')
+
+
+def test_swin_scales_by_stage_and_shows_its_table():
+    ours = build_scalenet('mmdet-swin', scale=(1, 1, 1.5, 2), gate=0)
+    assert [len(p) for p in position_lists(ours).values()] == [2, 2, 6, 4]
+    lines = layer_table(ours).splitlines()
+    assert len(lines) == 1 + 14
+    assert lines[0].split() == ['list', 'position', 'block', 'added', 'shift', 'adapter', 'gate', 'drop', 'path']
+    assert lines[10].split()[:5] == ['stages.2.blocks', '5', '1', 'yes', '2']
+
+
+@every_parent
+@pytest.mark.parametrize('arguments, message', [
+    (dict(scale=-1), 'scale=-1 is not allowed'),
+    (dict(scale=0), 'scale=0 is not allowed'),
+    (dict(scale=[2, 2]), 'scale=\\[2, 2\\] has 2 numbers'),
+    (dict(layer_map='zigzag'), "layer_map='zigzag' is unknown.*cyclic"),
+    (dict(layer_map=[[0], [0], [0], [0], [0]]), 'layer_map'),
+    (dict(adapter=dict(type='Adaptor')), "adapter=.*Adaptor.*is not known; allowed.*ParallelAdapter"),
+    (dict(adapter=dict(type='ParallelAdapter', ratio=1.5)), 'ratio=1.5 gives'),
+    (dict(adapter=dict(type='ParallelAdapter', ratio=0)), 'ratio=0 gives 0'),
+    (dict(adapter=dict(type='ParallelAdapter', width=5)), 'width'),
+    (dict(adapter=dict(type='LoRA', rank=0)), 'rank=0'),
+    (dict(adapter='ParallelAdapter'), "adapter='ParallelAdapter' is not known"),
+    (dict(gate='open'), "gate='open'"),
+    (dict(gate=float('nan')), 'gate=nan'),
+    (dict(unshare='attn'), "unshare='attn'.*norms"),
+    (dict(unshare='norms', share=False), 'share=False'),
+    (dict(freeze='all'), "freeze='all'.*base"),
+    (dict(share=1), 'share=1'),
+    (dict(drop_path_rate=1.5), 'drop_path_rate=1.5'),
+])
+def test_bad_arguments_are_named_and_leave_the_backbone_alone(name, arguments, message):
+    parent = build_parent(name)
+    parent.eval()
+    expected = parent(image())
+    before = type(parent), list(parent.state_dict())
+    with pytest.raises(ValueError, match=message):
+        mmscalenet.expand(parent, **arguments)
+    assert before == (type(parent), list(parent.state_dict()))
+    assert_equal(parent(image()), expected)
+
+
+def test_gate_needs_blocks_in_order_and_expansion_happens_once():
+    with pytest.raises(ValueError, match='gate needs a layer_map'):
+        mmscalenet.expand(build_parent('mmpretrain-vit'), layer_map=[1, 0, 2, 3, 0], gate=0)
+    with pytest.raises(ValueError, match='expanded already'):
+        mmscalenet.expand(build_scalenet('mmpretrain-vit'))
+    with pytest.raises(TypeError, match='cannot expand a Linear'):
+        mmscalenet.expand(torch.nn.Linear(2, 2))
+
+
+def test_base_weights_load_by_name():
+    parent = build_parent('mmseg-vit')
+    ours = build_scalenet('mmseg-vit', gate=0).eval()
+    copy_base(parent, ours)
+    parent.eval()
+    assert_equal(ours(image((32, 32))), parent(image((32, 32))))
