@@ -29,6 +29,6 @@ setup(
     packages=find_packages(include=['mmscalenet', 'mmscalenet.*']),
     python_requires='>=3.10',
     # Light on purpose: torch and the OpenMMLab packages are what the user already has, under either name.
-    install_requires=['numpy', 'packaging'],
+    install_requires=['packaging'],
     extras_require={'onedl': requirements('onedl'), 'openmmlab': requirements('openmmlab')},
 )

@@ -35,6 +35,8 @@ class PositionList(BaseModule):
         for i, block in enumerate(blocks):
             self.add_module(str(i), block)
         self.positions = ModuleList(positions)
+        if share:  # in the file, as shared weights trained with one map mean nothing under another
+            self.positions.register_buffer('layer_map', torch.tensor(self.layer_map))
         self.train(blocks[0].training)
 
     @property
@@ -67,6 +69,15 @@ class PositionList(BaseModule):
 
     def __getitem__(self, position: int) -> partial:
         return partial(self.positions[position], self.block_of(position))
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, strict: bool,
+                              missing_keys: list, unexpected_keys: list, error_msgs: list) -> None:
+        given = state_dict.get(f'{prefix}positions.layer_map')
+        if given is not None and given.tolist() != self.layer_map:
+            error_msgs.append(f'{prefix}positions: the checkpoint was trained with layer_map={given.tolist()}, the '
+                              f'model has layer_map={self.layer_map}')
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
+                                      error_msgs)
 
     @torch.no_grad()
     def sync_norms(self) -> None:

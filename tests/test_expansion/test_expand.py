@@ -218,9 +218,9 @@ def test_an_unknown_block_expands_with_its_adapter_beside_the_whole():
             self.out_indices = [2]
 
         def forward(self, x):
-            for i, layer in enumerate(self.layers):
+            for layer in self.layers:
                 x = layer(x)
-            return x, i
+            return x, len(self.layers)
 
     net = Net().eval()
     x = torch.randn(2, 5, 8)
@@ -229,8 +229,8 @@ def test_an_unknown_block_expands_with_its_adapter_beside_the_whole():
     for layer in net.layers:
         twice = layer(twice)
     assert torch.equal(mmscalenet.expand(copy.deepcopy(net), gate=0)(x)[0], expected)
-    out, last = mmscalenet.expand(copy.deepcopy(net))(x)
-    assert last == 5
+    out, count = mmscalenet.expand(copy.deepcopy(net))(x)
+    assert count == 6
     torch.testing.assert_close(out, twice)
     with pytest.raises(ValueError, match="unshare='norms' is not possible for a Block"):
         mmscalenet.expand(net, unshare='norms')
@@ -284,6 +284,14 @@ def test_gate_needs_blocks_in_order_and_expansion_happens_once():
         mmscalenet.expand(build_scalenet('mmpretrain-vit'))
     with pytest.raises(TypeError, match='cannot expand a Linear'):
         mmscalenet.expand(torch.nn.Linear(2, 2))
+
+
+def test_weights_trained_with_another_layer_map_are_refused():
+    cyclic, interleaved = (build_scalenet('mmpretrain-vit', layer_map=m) for m in ('cyclic', 'interleaved'))
+    cyclic.load_state_dict(build_scalenet('mmpretrain-vit').state_dict())
+    with pytest.raises(RuntimeError, match='trained with layer_map=\\[0, 1, 2, 3, 0, 1, 2, 3\\]'):
+        interleaved.load_state_dict(cyclic.state_dict())
+    assert interleaved.layers.layer_map == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
 def test_base_weights_load_by_name():

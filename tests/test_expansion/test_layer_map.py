@@ -1,7 +1,12 @@
 import pytest
 
-from mmscalenet.expansion.layer_map import (LAYER_MAPS, added_positions, build_layer_map, num_positions,
-                                            position_of_block)
+from mmscalenet.expansion.layer_map import (
+    LAYER_MAPS,
+    added_positions,
+    build_layer_map,
+    num_positions,
+    position_of_block,
+)
 
 
 @pytest.mark.parametrize('name, depth, scale, expected', [

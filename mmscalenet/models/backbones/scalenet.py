@@ -31,8 +31,9 @@ class ScaleNet(Expanded):
     def __init__(self, *, base: str | None = None, **kwargs) -> None:
         parent = self._parts[1]
         options = {name: kwargs.pop(name) for name in EXPAND_ARGUMENTS if name in kwargs and name != 'drop_path_rate'}
+        count = _count_taps(parent, kwargs)
         if 'out_indices' in kwargs:
-            kwargs['out_indices'] = _tidy_out_indices(kwargs['out_indices'], _count_taps(parent, kwargs))
+            kwargs['out_indices'] = _tidy_out_indices(kwargs['out_indices'], count)
         super().__init__(**kwargs)
         self.before_expansion()
         expand(self, **options)
@@ -63,7 +64,8 @@ class ScaleNet(Expanded):
         for positions in position_lists(self).values():
             positions.reset_positions()
         for config in pretrained:
-            load_pretrained(self, **{key: value for key, value in config.items() if key not in ('type', 'map_location')})
+            options = {key: value for key, value in config.items() if key not in ('type', 'map_location')}
+            load_pretrained(self, **options)
         self._is_init = True
 
 
@@ -82,7 +84,8 @@ def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:
         candidates = {f'{library}.{cls.parents[library]}': _look_up(library, cls.parents[library]) for library in order}
         candidates = {name: parent for name, parent in candidates.items() if parent is not None}
         if not candidates:
-            raise ImportError(f'{cls.__name__} needs one of {", ".join(cls.parents)}; see `python -m mmscalenet.doctor`')
+            raise ImportError(f'{cls.__name__} needs one of {", ".join(cls.parents)}; `python -m mmscalenet.doctor` '
+                              'says how to get it')
     own = {*EXPAND_ARGUMENTS, *cls.own_arguments()}
     for parent in candidates.values():
         if set(kwargs) <= own | set(_arguments(parent)):

@@ -1,7 +1,7 @@
 """Shifted-window attention through scaled_dot_product_attention, for the Swin of mmpretrain, mmdet and mmseg.
 
-The parents build the shift mask anew in every block of every forward and attend outside SDPA. Here the distinct masks (at
-most four: inside, right edge, bottom edge, corner) and the window of every token are made once for each shape.
+The parents build the shift mask anew in every block of every forward and attend outside SDPA. Here the distinct masks
+(at most four: inside, right edge, bottom edge, corner) are made once for each shape.
 Swin Transformer: arXiv 2103.14030, section 3.2.
 """
 from functools import lru_cache
@@ -104,7 +104,8 @@ class WindowAttention(BaseModule):
         q, k, v = msa.qkv(x).view(windows, tokens, 3, msa.num_heads, -1).permute(2, 0, 3, 1, 4)
         bias = msa.relative_position_bias_table[msa.relative_position_index.view(-1)]
         bias = bias.view(tokens, tokens, -1).permute(2, 0, 1)
-        attend = self._softmax if bias.requires_grad and torch.is_grad_enabled() and x.device.type == 'cpu' else self._sdpa
+        training_on_cpu = x.device.type == 'cpu' and torch.is_grad_enabled() and bias.requires_grad
+        attend = self._softmax if training_on_cpu else self._sdpa
         x = attend(q, k, v, bias, rows, columns, shift)
         return msa.proj_drop(msa.proj(x.transpose(1, 2).reshape(windows, tokens, channels)))
 

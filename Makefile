@@ -1,0 +1,39 @@
+# Every target makes the environment it needs; a second run starts in seconds.
+STACK ?= onedl
+ifeq ($(STACK),openmmlab)
+VENV ?= .venv-openmmlab
+PYTHON ?= $(shell command -v python3.10 >/dev/null && python3.10 -c '' 2>/dev/null && echo python3.10 || ls -d $$HOME/.pyenv/versions/3.10*/bin/python3.10 2>/dev/null | tail -n 1 | grep . || echo python3)
+else
+VENV ?= .venv
+PYTHON ?= python3
+endif
+BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest
+
+.PHONY: help install demo test test-slow lint clean
+
+help:
+	@echo 'make demo       train a small DeiT, grow it, compare with training from scratch (under 12 minutes)'
+	@echo 'make test       the tests (under 10 minutes); STACK=openmmlab: with the original OpenMMLab packages'
+	@echo 'make test-slow  the tests that take minutes each'
+	@echo 'make install    only the environment; make lint; make clean'
+
+install:
+	@$(PYTHON) tools/dev/install.py --venv $(VENV) --stack $(STACK)
+
+demo: install
+	$(BIN)/python tools/demo.py
+
+test: install
+	$(PYTEST)
+
+test-slow: install
+	$(PYTEST) -m slow
+
+lint: install
+	$(BIN)/ruff check .
+
+# the compiled mmcv stays in the user's cache
+clean:
+	rm -rf .venv .venv-openmmlab .venv*.lock *.egg-info build work_dirs data .pytest_cache .ruff_cache
+	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -1,0 +1,208 @@
+"""From every source's names to one naming, and from that to any parent's: pure functions on dicts of tensors.
+
+The one naming is mmpretrain's, which mmdet and mmseg share for Swin; only mmseg's ViT has names of its own.
+
+Sources:
+    https://github.com/facebookresearch/deit (names of timm's VisionTransformer)
+    https://github.com/microsoft/Swin-Transformer
+    https://github.com/huggingface/pytorch-image-models (its current Swin)
+"""
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import CheckpointError, some
+
+Rules = tuple[tuple[str, str], ...]
+
+#: Where files keep the weights, best first; mmengine's EMA hook puts the averaged ones under 'state_dict' itself.
+WRAPPERS = ('state_dict', 'model', 'state_dict_ema', 'model_ema', 'ema_state_dict')
+#: Recomputed by the model itself.
+BUFFERS = ('attn_mask', 'relative_position_index')
+HEADS = r'(head|head_dist|pre_logits|fc)\.'
+
+_COMMON: Rules = (
+    (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
+    (r'\.mlp\.fc1\.', '.ffn.layers.0.0.'),
+    (r'\.mlp\.fc2\.', '.ffn.layers.1.'),
+)
+_OFFICIAL_VIT: Rules = (
+    *_COMMON,
+    (r'^blocks\.', 'layers.'),
+    (r'^(layers\.\d+)\.norm([12])\.', r'\1.ln\2.'),
+    (r'^norm\.', 'ln1.'),
+    (r'^fc_norm\.', 'ln2.'),
+    (r'^norm_pre\.', 'pre_norm.'),
+    (r'\.(?:ls1\.gamma|gamma_1)$', '.attn.gamma1.weight'),
+    (r'\.(?:ls2\.gamma|gamma_2)$', '.ffn.gamma2.weight'),
+)
+_OFFICIAL_SWIN: Rules = (
+    *_COMMON,
+    (r'^layers\.', 'stages.'),
+    (r'\.attn\.', '.attn.w_msa.'),
+)
+_FROM_MMSEG_VIT: Rules = (
+    (r'\.attn\.attn\.in_proj_(weight|bias)$', r'.attn.qkv.\1'),
+    (r'\.attn\.attn\.out_proj\.', '.attn.proj.'),
+    (r'^ln_pre\.', 'pre_norm.'),
+)
+_TO_MMSEG_VIT: Rules = (
+    (r'\.attn\.qkv\.(weight|bias)$', r'.attn.attn.in_proj_\1'),
+    (r'\.attn\.proj\.', '.attn.attn.out_proj.'),
+    (r'^pre_norm\.', 'ln_pre.'),
+)
+
+
+@dataclass
+class Source:
+    """A backbone found in a file.
+
+    Attributes:
+        name (str): The recognised format.
+        state (dict[str, Tensor]): The backbone's tensors under mmpretrain's names.
+        ignored (list[str]): Names, as in the file, of what is not the backbone's.
+    """
+    name: str
+    state: dict[str, Tensor]
+    ignored: list[str] = field(default_factory=list)
+
+
+def convert(checkpoint: Mapping, prefix: str | None = None) -> Source:
+    """Find the backbone in a checkpoint of any known format and put it under mmpretrain's names.
+
+    Args:
+        checkpoint (Mapping): What a file holds: a state dict or something around one.
+        prefix (str, optional): What the backbone's names start with. Defaults to None: it is found.
+
+    Returns:
+        Source: The backbone and what was left out.
+
+    Raises:
+        CheckpointError: If there is no backbone of a known format in it, or several.
+    """
+    tensors = unwrap(checkpoint)
+    start = find_backbone(tensors, prefix)
+    backbone, ignored = {}, []
+    for key, tensor in tensors.items():
+        name = key.removeprefix(start)
+        if not key.startswith(start) or re.match(HEADS, name) or name.rpartition('.')[2] in BUFFERS:
+            ignored.append(key)
+        else:
+            backbone[name] = tensor
+    name, state = _to_mmpretrain(backbone)
+    if any('.positions.' in key for key in state):
+        name = f'expanded ScaleNet ({name})'
+    return Source(name, state, ignored)
+
+
+def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
+    """The state dict inside a checkpoint."""
+    state = checkpoint
+    for _ in range(len(WRAPPERS)):  # bounded: a crafted file can contain itself
+        state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), state)
+    # a backbone has no single numbers, only counters beside it are such
+    tensors = {key: value for key, value in state.items()
+               if isinstance(key, str) and isinstance(value, Tensor) and value.dim()}
+    if not tensors:
+        raise CheckpointError(f'no tensors in it, neither at the top nor under {", ".join(WRAPPERS)}; it holds '
+                              f'{some(map(str, checkpoint))}')
+    return tensors
+
+
+def find_backbone(names: Mapping, prefix: str | None = None) -> str:
+    """What the names of the backbone start with, '' included."""
+    found = [key[:match.start(1)] for key in names
+             if (match := re.search(r'(?:^|\.)(patch_embed\.proj(?:ection)?\.weight)$', key))]
+    if not found:
+        raise CheckpointError('no ViT or Swin backbone in it: neither patch_embed.projection.weight (mmpretrain, '
+                              'mmdet, mmseg) nor patch_embed.proj.weight (official, timm) is there; its names start '
+                              f'with {some(key.split(".")[0] for key in names)}')
+    if prefix:
+        end = prefix.rstrip('.') + '.'
+        matching = [start for start in found if start == end or start.endswith(f'.{end}')]
+        if len(matching) != 1:
+            raise CheckpointError(f'prefix={prefix!r} matches {len(matching) or "no"} backbone in it; allowed are '
+                                  f'{some(map(repr, found))}')
+        return matching[0]
+    for usual in ('', 'backbone.', 'module.', 'module.backbone.'):
+        if usual in found:
+            return usual
+    if len(found) > 1:
+        raise CheckpointError(f'several backbones in it; say which with prefix: {some(map(repr, found))}')
+    return found[0]
+
+
+def to_mmseg(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """mmpretrain's names to those of mmseg's ViT; Swin's are the same."""
+    return dict(state) if is_swin(state) else _rename(state, _TO_MMSEG_VIT)
+
+
+def is_swin(names: Mapping) -> bool:
+    return any(name.startswith('stages.') for name in names)
+
+
+def _to_mmpretrain(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
+    def has(pattern: str) -> bool:
+        return any(re.match(pattern, name) for name in state)
+
+    if has(r'stages\.\d+\.blocks\.'):
+        return 'Swin of mmpretrain, mmdet or mmseg', _number_last_norm(state)
+    if has(r'layers\.\d+\.blocks\.'):
+        # in timm's current Swin a stage starts with its downsampling, in the official one it ends with it
+        starts = has(r'layers\.\d+\.downsample\.') and not has(r'layers\.0\.downsample\.')
+        return "timm's Swin" if starts else 'official Swin', _from_official_swin(state, starts)
+    if has(r'blocks\.\d+\.'):
+        return 'official DeiT or timm ViT', _with_token_rows(_rename(state, _OFFICIAL_VIT))
+    if has(r'layers\.\d+\.attn\.attn\.in_proj_weight'):
+        return 'ViT of mmseg', _rename(state, _FROM_MMSEG_VIT)
+    if has(r'layers\.\d+\.attn\.qkv\.'):
+        return 'ViT or DeiT of mmpretrain', state
+    raise CheckpointError('neither a ViT nor a Swin of a known format; its names start with '
+                          f'{some(".".join(key.split(".")[:3]) for key in state)}')
+
+
+def _from_official_swin(state: Mapping[str, Tensor], downsample_starts_stage: bool) -> dict[str, Tensor]:
+    result = {}
+    for name, tensor in _number_last_norm(_rename(state, _OFFICIAL_SWIN)).items():
+        match = re.match(r'stages\.(\d+)\.(downsample\..*)', name)
+        if match:
+            name = f'stages.{int(match[1]) - downsample_starts_stage}.{match[2]}'
+            if tensor.shape[-1] % 4 == 0 and re.search(r'\.(reduction|norm)\.', name):
+                tensor = _to_unfold_order(tensor)
+        result[name] = tensor
+    return result
+
+
+def _number_last_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """'norm' of official files and of early mmpretrain ones is the norm of the last stage."""
+    last_stage = max(int(match[1]) for name in state if (match := re.match(r'stages\.(\d+)\.blocks\.', name)))
+    return _rename(state, ((r'^norm\.', f'norm{last_stage}.'), ))
+
+
+def _to_unfold_order(tensor: Tensor) -> Tensor:
+    """(..., 4C): from four pixels column by column, channels innermost, to channels outermost, pixels row by row."""
+    return tensor.unflatten(-1, (2, 2, -1)).movedim(-1, -3).transpose(-1, -2).flatten(-3).contiguous()
+
+
+def _with_token_rows(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """DeiT III has no rows of ``pos_embed`` for its tokens; zeros are the same."""
+    pos_embed, tokens = state.get('pos_embed'), ('cls_token' in state) + ('dist_token' in state)
+    if pos_embed is None or pos_embed.dim() != 3 or not tokens:
+        return state
+    rows = pos_embed.shape[1]
+    if math.isqrt(rows)**2 == rows and math.isqrt(rows - tokens)**2 != rows - tokens:
+        state['pos_embed'] = F.pad(pos_embed, (0, 0, tokens, 0))
+    return state
+
+
+def _rename(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
+    result = {}
+    for name, tensor in state.items():
+        for pattern, replacement in rules:
+            name = re.sub(pattern, replacement, name)
+        result[name] = tensor
+    return result

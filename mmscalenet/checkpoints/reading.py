@@ -1,0 +1,112 @@
+"""From a path or URL to what the checkpoint holds, without running anything that stands in it."""
+import tarfile
+from collections.abc import Mapping
+from http.client import HTTPException
+from os import PathLike
+from pathlib import Path
+from urllib.parse import urlparse
+
+import torch
+from mmengine.fileio import get_local_path
+
+from . import safe_pickle
+from .errors import CheckpointError
+
+
+def read_checkpoint(path: str | PathLike, trusted: bool = False) -> dict:
+    """Read a checkpoint file.
+
+    Args:
+        path (str | PathLike): A local path, an http(s) URL (kept in torch.hub's folder of checkpoints), or a URI of a
+            storage that mmengine knows. '.safetensors' is read as such, all else as written by ``torch.save``.
+        trusted (bool): Whether the file may run code of its own, which unpickling in general allows. Only for files
+            whose origin you trust, and only needed where the error of the safe way says so. Defaults to False.
+
+    Returns:
+        dict: What the file holds, tensors on the CPU. Metadata objects are replaced by empty placeholders.
+
+    Raises:
+        CheckpointError: If there is no such file, or it is empty, truncated, no checkpoint, or would run code.
+    """
+    path = str(path)
+    scheme = urlparse(path).scheme if '://' in path else ''
+    if scheme in ('http', 'https'):
+        return _read_url(path, trusted)
+    if not scheme:
+        return _read_local(Path(path).expanduser(), path, trusted)
+    try:
+        with get_local_path(path) as local:
+            return _read_local(Path(local), path, trusted)
+    except CheckpointError:
+        raise
+    except Exception as error:
+        raise CheckpointError(f'{path}: cannot be fetched: {error}') from error
+
+
+def _read_url(url: str, trusted: bool) -> dict:
+    target = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
+    if target.is_file():
+        return _read_local(target, f'{url} (kept at {target})', trusted)
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # writes under a temporary name first, so processes that download at once do not disturb each other
+        torch.hub.download_url_to_file(url, str(target), progress=False)
+    except (OSError, ValueError, HTTPException) as error:
+        raise CheckpointError(f'{url}: download failed: {error}') from error
+    try:
+        return _read_local(target, url, trusted)
+    except CheckpointError:
+        target.unlink(missing_ok=True)  # or the next attempt would find the same bad file
+        raise
+
+
+def _read_local(path: Path, name: str, trusted: bool) -> dict:
+    try:
+        with path.open('rb') as file:
+            head = file.read(512)
+    except OSError as error:
+        raise CheckpointError(f'{name}: {error.strerror}') from None
+    if not head:
+        raise CheckpointError(f'{name}: the file is empty; download or copy it again')
+    if head.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
+        raise CheckpointError(f'{name}: this is a web page (HTML), no checkpoint; download the file itself, e.g. by '
+                              'the link named "raw" or "download"')
+    content = _read_safetensors(path, name) if path.suffix == '.safetensors' else _read_torch(path, name, head, trusted)
+    if not isinstance(content, Mapping):
+        raise CheckpointError(f'{name}: holds a {type(content).__name__}, not a dict of tensors; save '
+                              '`model.state_dict()`, not the model')
+    return dict(content)
+
+
+def _read_safetensors(path: Path, name: str) -> dict:
+    try:
+        from safetensors.torch import load_file
+    except ImportError:
+        raise CheckpointError(f'{name}: reading it needs safetensors (pip install safetensors)') from None
+    try:
+        return load_file(path)
+    except Exception as error:
+        raise CheckpointError(f'{name}: truncated or no safetensors file: {error}') from error
+
+
+def _read_torch(path: Path, name: str, head: bytes, trusted: bool) -> object:
+    is_zip = head.startswith(b'PK\x03\x04')
+    # torch's format before 1.6 is a row of pickles; its oldest, a tar, would be unpacked to disk
+    if not (is_zip or head.startswith(b'\x80')) or tarfile.is_tarfile(path):
+        raise CheckpointError(f'{name}: no checkpoint: it starts with {head[:16]!r}, not like a file of torch.save')
+    try:
+        # torch.load hands TorchScript archives over to torch.jit.load, which pickle_module does not reach
+        if is_zip and 'constants.pkl' in torch._C.PyTorchFileReader(str(path)).get_all_records():
+            raise CheckpointError(f'{name}: a TorchScript archive, which holds code; save its `state_dict()` instead')
+        options = {} if trusted else {'pickle_module': safe_pickle}
+        return torch.load(path, map_location='cpu', weights_only=False, **options)
+    except CheckpointError:
+        raise
+    except safe_pickle.UnsafePickleError as error:
+        raise CheckpointError(
+            f'{name}: refused, as reading it would call {error}, which no checkpoint of weights needs: such files can '
+            "run any code. If you trust its origin: init_cfg=dict(type='Pretrained', checkpoint=..., trusted=True)"
+        ) from None
+    except Exception as error:
+        raise CheckpointError(f'{name}: truncated, damaged or not written by torch.save; download or copy it again '
+                              f'({type(error).__name__}: {error})') from error

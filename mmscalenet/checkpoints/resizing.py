@@ -1,0 +1,64 @@
+"""Position embeddings and relative position biases for another image or window size: bicubic, as in all parents."""
+import math
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+from torch import Tensor
+
+from .errors import CheckpointError
+
+RESIZED = ('pos_embed', 'absolute_pos_embed', 'relative_position_bias_table')
+
+
+def resize(name: str, value: Tensor, wanted: Tensor, backbone: nn.Module) -> tuple[Tensor, str] | None:
+    """Bring a file's tensor to the model's size.
+
+    Args:
+        name (str): Name of the tensor.
+        value (Tensor): The file's: pos_embed (1, extra + h * w, C) or bias table ((2 * window - 1)**2, heads).
+        wanted (Tensor): The model's.
+        backbone (nn.Module): The model.
+
+    Returns:
+        tuple[Tensor, str] | None: The resized tensor and a note for the report, or None if resizing does not make it
+        fit.
+    """
+    kind = name.rpartition('.')[2]
+    if kind not in RESIZED or value.dim() != wanted.dim() or value.shape[-1] != wanted.shape[-1]:
+        return None
+    if kind == 'relative_position_bias_table':
+        old, new = _square(name, len(value)), _square(name, len(wanted))
+        note = f'window {old[0] // 2 + 1} to {new[0] // 2 + 1}'
+        return _interpolate(value, old, new, 'bicubic'), note
+    extra = _extra_tokens(backbone) if kind == 'pos_embed' else 0
+    old, new = _square(name, value.shape[1] - extra), _grid(name, backbone, wanted.shape[1] - extra)
+    grid = _interpolate(value[0, extra:], old, new, getattr(backbone, 'interpolate_mode', 'bicubic'))
+    note = f'{old[0]}x{old[1]} to {new[0]}x{new[1]} patches'
+    return torch.cat((value[:, :extra], grid[None]), dim=1), note
+
+
+def _extra_tokens(backbone: nn.Module) -> int:
+    return sum(getattr(backbone, name, None) is not None for name in ('cls_token', 'dist_token'))
+
+
+def _grid(name: str, backbone: nn.Module, length: int) -> tuple[int, int]:
+    """Rows and columns of the model's patches: mmpretrain's and mmseg's know, mmdet's is square."""
+    size = getattr(backbone.patch_embed, 'init_out_size', None)
+    if size is None and hasattr(backbone, 'img_size'):
+        size = tuple(side // backbone.patch_size for side in backbone.img_size)
+    return tuple(size) if size and math.prod(size) == length else _square(name, length)
+
+
+def _square(name: str, length: int) -> tuple[int, int]:
+    side = math.isqrt(max(length, 0))
+    if length < 1 or side**2 != length:
+        raise CheckpointError(f'{name} cannot be resized: its {length} positions are not a square')
+    return side, side
+
+
+def _interpolate(table: Tensor, old: tuple[int, int], new: tuple[int, int], mode: str) -> Tensor:
+    """(h * w, C) on another grid."""
+    grid = table.float().T.reshape(1, -1, *old)  # bicubic is not there for half precision on a CPU
+    align = None if mode == 'nearest' else False
+    return F.interpolate(grid, size=new, mode=mode, align_corners=align).flatten(2)[0].T.contiguous().to(table.dtype)

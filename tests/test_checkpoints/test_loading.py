@@ -1,0 +1,355 @@
+import logging
+import re
+
+import pytest
+import torch
+import torch.nn.functional as F
+from checkpoint_zoo import SOURCES, TAKERS, TARGETS, maps, mmpretrain_swin, mmpretrain_vit, mmseg_vit, randomise
+from mmengine.logging import MMLogger
+from mmpretrain.models.utils import resize_pos_embed
+
+import mmscalenet
+from mmscalenet.checkpoints import CheckpointError, convert, load_pretrained
+from mmscalenet.expansion import position_lists
+
+
+def snapshot(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def refuse(model, file, match, **kwargs):
+    """Loading is refused with the reason, and every tensor of the model is bit for bit as it was."""
+    randomise(model, seed=5)
+    before = snapshot(model)
+    with pytest.raises(CheckpointError, match=match) as caught:
+        load_pretrained(model, file, **kwargs)
+    after = model.state_dict()
+    assert before.keys() == after.keys()
+    assert all(before[name].equal(after[name]) for name in before)
+    return str(caught.value)
+
+
+def file_of(source):
+    return SOURCES[source][1]()[0]
+
+
+# refusals
+
+def test_other_width():
+    refuse(mmpretrain_vit(embed_dims=64), file_of('timm_deit'), 'file has embed_dims=32, the model embed_dims=64')
+    refuse(mmpretrain_swin(embed_dims=32), file_of('official_swin'), 'file has embed_dims=16, the model embed_dims=32')
+    refuse(mmpretrain_vit(feedforward_channels=64), file_of('timm_deit'),
+           r'other shapes: layers\.0\.ffn\.layers\.0\.0\.weight \(128, 32\) in the file, \(64, 32\) in the model')
+    refuse(mmpretrain_vit(patch_size=4), file_of('timm_deit'), r'patch_embed\.projection\.weight \(32, 3, 8, 8\)')
+    refuse(mmpretrain_swin(num_heads=(2, 2, 4)), file_of('official_swin'), r'bias_table \(49, 1\).*\(49, 2\)')
+
+
+def test_other_depth():
+    refuse(mmpretrain_vit(num_layers=4), file_of('timm_deit'), 'file has 3 blocks, the base of the model has 4')
+    refuse(mmpretrain_swin(depths=(2, 2, 4)), file_of('official_swin'), 'file has 2-2-2 blocks.*has 2-2-4')
+    refuse(mmpretrain_swin(depths=(2, 2), num_heads=(1, 2), out_indices=(0, 1)), file_of('timm_swin'),
+           'file has 2-2-2 blocks.*has 2-2;')
+    grown = mmscalenet.expand(mmpretrain_vit(), scale=2, share=False, adapter=None).state_dict()
+    refuse(mmpretrain_vit(), grown, r'file has 6 blocks.*has 3.*share=False')
+
+
+def test_other_family():
+    refuse(mmpretrain_vit(), file_of('official_swin'), 'the file holds a Swin, the model is a ViT or DeiT')
+    refuse(mmpretrain_swin(), file_of('timm_deit'), 'the file holds a ViT or DeiT, the model is a Swin')
+    refuse(torch.nn.Linear(2, 2), file_of('timm_deit'), 'neither a ViT')
+    refuse(mmpretrain_vit(), {'conv1.weight': torch.ones(1), 'fc.weight': torch.ones(1)}, 'no ViT or Swin.*conv1, fc')
+    refuse(mmpretrain_vit(), {'state_dict': {}, 'meta': {}}, 'no tensors in it.*state_dict, meta')
+    for source in SOURCES:  # of several stems none may be silently the wrong one
+        file = {key: value for key, value in convert(file_of(source)).state.items() if 'patch_embed.proj' in key}
+        refuse(mmpretrain_vit(), file, 'neither a ViT nor a Swin')
+
+
+@pytest.mark.parametrize('expanded', [False, True])
+@pytest.mark.parametrize('source', ['timm_deit', 'timm_distilled', 'mmseg_vit', 'official_swin', 'mmdet_swin'])
+def test_every_missing_tensor_is_refused(source, expanded):
+    """Without any one of the tensors of the base, the file is refused by name."""
+    family, make, _ = SOURCES[source]
+    target = next(iter(TAKERS[family]))
+    model = TARGETS[target](**TAKERS[family][target])
+    if expanded:
+        mmscalenet.expand(model, scale=2)
+    names = convert(make()[0]).state
+    for name in names:
+        if name.startswith(('norm0.', 'norm1.')):
+            continue
+        file = {key: value for key, value in names.items() if key != name}
+        if name == 'patch_embed.projection.weight':
+            refuse(model, file, 'no ViT or Swin backbone in it: neither patch_embed.projection.weight')
+        else:
+            refuse(model, file, f'the file lacks {name}')
+
+
+def test_many_missing_tensors_are_counted():
+    file = {key: value for key, value in file_of('timm_deit').items() if 'blocks.1' not in key or 'norm1.b' in key}
+    message = refuse(mmpretrain_vit(), file, r'the file lacks layers\.1\.ln1\.weight, .* and 6 more')
+    assert message.count('layers.1') == 5
+
+
+def test_tensors_without_a_place_name_the_argument():
+    refuse(mmpretrain_vit(), file_of('timm_distilled'),
+           r"no place for dist_token \(give the backbone base='mmpretrain.DistilledVisionTransformer'\)")
+    refuse(TARGETS['mmpretrain_distilled'](), file_of('timm_deit'), r"lacks dist_token \(.*base without distillation")
+    refuse(mmseg_vit(patch_bias=False), file_of('timm_deit'), r'patch_embed\.projection\.bias \(.*patch_bias=True')
+    refuse(mmpretrain_vit(), file_of('deit3'), r'layers\.0\.attn\.gamma1.*layer_scale_init_value=1e-5')
+    refuse(mmpretrain_vit(layer_scale_init_value=1.), file_of('timm_deit'), r'lacks .*layer_scale_init_value=0')
+    refuse(mmpretrain_vit(with_cls_token=False), file_of('timm_deit'), 'no place for cls_token .*with_cls_token=True')
+    refuse(mmpretrain_vit(), {**file_of('timm_deit'), 'blocks.0.attn.q_norm.weight': torch.ones(8)}, 'q_norm')
+    refuse(mmpretrain_vit(), mmseg_vit(final_norm=False).state_dict(), r'lacks ln1\..*final_norm=False')
+    refuse(mmpretrain_swin(), mmpretrain_swin(use_abs_pos_embed=True).state_dict(), 'use_abs_pos_embed=True')
+
+
+@pytest.mark.parametrize('value', [float('nan'), float('inf')])
+def test_nan(value):
+    file = file_of('official_swin')
+    file['model']['layers.1.blocks.0.mlp.fc2.bias'][3] = value
+    refuse(mmpretrain_swin(), file, r'NaN or inf in stages\.1\.blocks\.0\.ffn\.layers\.1\.bias;')
+
+
+def test_prefix():
+    file = file_of('whole_detector')
+    for prefix in (None, 'backbone', 'backbone.'):
+        assert load_pretrained(mmpretrain_swin(), file, prefix=prefix).loaded
+    for prefix in ('neck', 'bone', 'encoder.'):
+        refuse(mmpretrain_swin(), file, rf"prefix='{prefix}' matches no backbone in it; allowed are 'backbone\.'",
+               prefix=prefix)
+
+    # wrapped, beside another: the usual name wins, else it has to be said
+    state = file_of('timm_deit')
+    two = {f'{start}{name}': value * (1 if start == 'student.' else 0)
+           for start in ('student.', 'teacher.') for name, value in state.items()}
+    refuse(mmpretrain_vit(), two, r"several backbones in it; say which with prefix: 'student\.', 'teacher\.'")
+    model = mmpretrain_vit()
+    load_pretrained(model, two, prefix='student')
+    assert model.cls_token.equal(state['cls_token'])
+    load_pretrained(model, {f'module.backbone.{name}': value + 1 for name, value in state.items()}, prefix='backbone')
+    assert model.cls_token.equal(state['cls_token'] + 1)
+
+
+def test_wrappers():
+    """The averaged weights that mmengine saves under 'state_dict' win over what else there is."""
+    state = file_of('timm_deit')
+    other = {name: value + 1 for name, value in state.items()}
+    for file in ({'model': state, 'model_ema': other}, {'state_dict': state, 'ema_state_dict': other},
+                 {'epoch': torch.tensor(1), 'model': {'state_dict': state}}, {'model_ema': state}):
+        model = mmpretrain_vit()
+        load_pretrained(model, file)
+        assert model.cls_token.equal(state['cls_token'])
+    itself = {'meta': 1}
+    itself['model'] = itself
+    refuse(mmpretrain_vit(), itself, 'no tensors in it')
+
+
+def test_unreadable_file_leaves_the_model(tmp_path):
+    path = tmp_path / 'cut.pth'
+    torch.save(file_of('timm_deit'), path)
+    path.write_bytes(path.read_bytes()[:-2000])
+    refuse(mmpretrain_vit(), str(path), 'truncated')
+
+
+# allowed
+
+def test_final_norm_may_be_ignored():
+    report = load_pretrained(mmseg_vit(final_norm=False), file_of('timm_deit'))
+    assert report.ignored == ['head.weight', 'head.bias', 'ln1.weight', 'ln1.bias']
+    report = load_pretrained(mmpretrain_swin(out_indices=(0, 1)), file_of('official_swin'))
+    assert {'norm2.weight', 'norm2.bias'} <= set(report.ignored)
+    assert report.newly_initialised == ['norm0.weight', 'norm0.bias', 'norm1.weight', 'norm1.bias']
+
+
+# resizing
+
+@pytest.mark.parametrize('target', ['mmpretrain_vit', 'mmseg_vit'])
+@pytest.mark.parametrize('size, grid', [(48, (6, 6)), ((48, 24), (6, 3))])
+@pytest.mark.parametrize('expanded', [False, True])
+def test_other_image_size_of_vit(target, size, grid, expanded):
+    state = file_of('timm_deit')
+    model = TARGETS[target](img_size=size)
+    if expanded:
+        mmscalenet.expand(model, scale=2)
+    report = load_pretrained(model, state)
+    torch.testing.assert_close(model.pos_embed.data, resize_pos_embed(state['pos_embed'], (4, 4), grid, 'bicubic', 1))
+    assert report.resized == {'pos_embed': f'4x4 to {grid[0]}x{grid[1]} patches'}
+
+
+def test_other_image_size_of_distilled():
+    state = file_of('timm_distilled')
+    model = TARGETS['mmpretrain_distilled'](img_size=24)
+    load_pretrained(model, state)
+    torch.testing.assert_close(model.pos_embed.data, resize_pos_embed(state['pos_embed'], (4, 4), (3, 3), 'bicubic', 2))
+    state['pos_embed'] = state['pos_embed'][:, :-3]
+    refuse(model, state, 'pos_embed cannot be resized: its 13 positions are not a square')
+
+
+@pytest.mark.parametrize('target', ['mmpretrain_swin', 'mmdet_swin', 'mmseg_swin'])
+@pytest.mark.parametrize('source', ['official_swin', 'mmdet_swin', 'mmpretrain_swin'])
+@pytest.mark.parametrize('expanded', [False, True])
+def test_other_window_size(target, source, expanded):
+    """Window 4 -> 7, bicubic; the model's own index goes with it, or the forward would fail."""
+    file = file_of(source)
+    table = convert(file).state['stages.1.blocks.1.attn.w_msa.relative_position_bias_table']
+    model = randomise(TARGETS[target](window_size=7), seed=2)
+    if expanded:
+        mmscalenet.expand(model, scale=2)
+    index = model.stages[1].blocks.get_submodule('1').attn.w_msa.relative_position_index.clone()
+
+    report = load_pretrained(model, file)
+
+    attn = model.stages[1].blocks.get_submodule('1').attn.w_msa
+    wanted = F.interpolate(table.T.reshape(1, 2, 7, 7), size=(13, 13), mode='bicubic', align_corners=False)
+    torch.testing.assert_close(attn.relative_position_bias_table.data, wanted.reshape(2, 169).T)
+    assert attn.relative_position_index.equal(index)
+    assert set(report.resized.values()) == {'window 4 to 7'} and len(report.resized) == 6
+    assert all(out.isfinite().all() for out in maps(model, 'swin'))
+    assert '6 relative_position_bias_table, window 4 to 7' in str(report)
+
+
+def test_absolute_position_embedding():
+    file = randomise(mmpretrain_swin(use_abs_pos_embed=True)).state_dict()
+    same, larger = mmpretrain_swin(use_abs_pos_embed=True), mmpretrain_swin(use_abs_pos_embed=True, img_size=160)
+    load_pretrained(same, file)
+    assert same.absolute_pos_embed.equal(file['absolute_pos_embed'])
+    load_pretrained(larger, file)
+    torch.testing.assert_close(larger.absolute_pos_embed.data, resize_pos_embed(
+        file['absolute_pos_embed'], (32, 32), (40, 40), 'bicubic', 0))
+    dense = TARGETS['mmdet_swin'](use_abs_pos_embed=True, pretrain_img_size=160)
+    load_pretrained(dense, file)
+    assert dense.absolute_pos_embed.equal(larger.absolute_pos_embed)
+
+
+def test_half_precision_file():
+    state = {name: value.half() for name, value in file_of('timm_deit').items()}
+    model = mmpretrain_vit(img_size=48)
+    load_pretrained(model, state)
+    assert model.pos_embed.dtype == torch.float32 and model.cls_token.equal(state['cls_token'].float())
+
+
+# expanded backbones
+
+OPTIONS = [dict(scale=2), dict(scale=2, adapter=dict(type='LoRA')), dict(scale=2, gate=.1, unshare='norms'),
+           dict(scale=2, adapter=None), dict(scale=2, share=False), dict(scale=2, share=False, adapter=None)]
+
+
+@pytest.mark.parametrize('options', OPTIONS, ids=str)
+@pytest.mark.parametrize('target', TARGETS)
+def test_round_trip_of_an_expanded_backbone(target, options, tmp_path):
+    family = 'swin' if 'swin' in target else 'vit'
+    source = randomise(mmscalenet.expand(TARGETS[target](), **options))
+    torch.save({'state_dict': {f'backbone.{key}': value for key, value in source.state_dict().items()}},
+               tmp_path / 'expanded.pth')
+    model = randomise(mmscalenet.expand(TARGETS[target](), **options), seed=1)
+
+    report = load_pretrained(model, tmp_path / 'expanded.pth')
+
+    assert all(value.equal(model.state_dict()[name]) for name, value in source.state_dict().items())
+    for value, wanted in zip(maps(model, family), maps(source, family), strict=True):
+        assert value.equal(wanted)
+    assert not report.newly_initialised
+    assert ('expanded ScaleNet' in report.source) == any('.positions.' in name for name in source.state_dict())
+
+
+def test_expanded_file_of_other_shape():
+    file = randomise(mmscalenet.expand(mmpretrain_vit(), scale=2)).state_dict()
+    refuse(mmpretrain_vit(), file, '3 blocks at 6 positions, the model has 3 at none')
+    refuse(mmscalenet.expand(mmpretrain_vit(), scale=3), file, '3 blocks at 6 positions, the model has 3 at 9')
+    refuse(mmscalenet.expand(mmpretrain_vit(), scale=2, share=False), file, '3 blocks at 6 .* 6 at 6')
+    refuse(mmscalenet.expand(mmpretrain_vit(num_layers=6), scale=1), file, '3 blocks at 6 .* 6 at 6')
+    refuse(mmscalenet.expand(mmpretrain_vit(), scale=2, gate=.1), file, r'file lacks layers\.positions\.3\.gate')
+    refuse(mmscalenet.expand(mmpretrain_vit(), scale=2, adapter=dict(type='LoRA')), file, 'no place for .*adapter')
+
+
+def test_expanded_file_with_another_layer_map():
+    file = randomise(mmscalenet.expand(mmpretrain_vit(), layer_map='interleaved')).state_dict()
+    refuse(mmscalenet.expand(mmpretrain_vit()), file, r'trained with layer_map=\[0, 0, 1, 1, 2, 2\] in layers')
+
+
+@pytest.mark.parametrize('layer_map', ['cyclic', 'interleaved', [0, 1, 2, 2, 1]])
+def test_unshared_positions_are_filled_from_their_block(layer_map):
+    state = file_of('timm_deit')
+    scale = 5 / 3 if isinstance(layer_map, list) else 2
+    model = mmscalenet.expand(mmpretrain_vit(), scale=scale, layer_map=layer_map, share=False)
+    report = load_pretrained(randomise(model, seed=3), state)
+    assert len(report.loaded) == sum('.positions.' not in name for name in model.state_dict())
+    for position, block in enumerate(model.layers.layer_map):
+        for ours, theirs in (('attn.qkv.weight', 'attn.qkv.weight'), ('ffn.layers.1.bias', 'mlp.fc2.bias')):
+            value = model.layers.get_submodule(str(position)).state_dict()[ours]
+            assert value.equal(state[f'blocks.{block}.{theirs}'])
+
+
+@pytest.mark.parametrize('target', ['mmpretrain_vit', 'mmseg_vit', 'mmdet_swin'])
+def test_own_norms_follow_the_base(target):
+    family = 'swin' if 'swin' in target else 'vit'
+    source = randomise(TARGETS[target]())
+    model = mmscalenet.expand(randomise(TARGETS[target](), seed=1), scale=2, gate=0., unshare='norms')
+    report = load_pretrained(model, source.state_dict())
+    assert not any('norm' in name for name in report.newly_initialised)
+    norms = [name for name in model.state_dict() if re.search(r'positions\.\d+\.norm', name)]
+    assert norms
+    for name, positions in position_lists(model).items():
+        for p, position in enumerate(positions.positions):
+            for key, value in position.state_dict().items():
+                if key.startswith('norm'):
+                    block = source.get_submodule(name)[positions.layer_map[p]]
+                    assert value.equal(getattr(getattr(block, key.split('.')[0]), key.split('.')[1]))
+                    norms.remove(f'{name}.positions.{p}.{key}')
+    assert not norms
+    for value, wanted in zip(maps(model, family), maps(source, family), strict=True):
+        torch.testing.assert_close(value, wanted, atol=1e-5, rtol=1e-5)
+
+
+# configs and the log
+
+def test_init_cfg(tmp_path):
+    """As a config names it: the base's weights come from the file, and what positions own starts as without one."""
+    path = str(tmp_path / 'official.pth')
+    file, expected = SOURCES['official_swin'][1]()
+    torch.save(file, path)
+    config = dict(type='ScaleNetSwin', base='mmdet.SwinTransformer', scale=2, gate=0., embed_dims=16, depths=(2, 2, 2),
+                  num_heads=(1, 2, 4), window_size=4, out_indices=(0, 1, 2))
+    backbone = mmscalenet.registry.MODELS.build(
+        dict(config, init_cfg=dict(type='Pretrained', checkpoint=path)))
+    backbone.init_weights()
+    torch.testing.assert_close(maps(backbone, 'swin')[-1], expected[0], atol=1e-5, rtol=1e-5)
+    for wrong, match in ((dict(checkpoint=path + 'x'), 'No such file'), (dict(checkpoint=path, prefix='neck'), 'neck')):
+        backbone = mmscalenet.registry.MODELS.build(dict(config, init_cfg=dict(type='Pretrained', **wrong)))
+        with pytest.raises(CheckpointError, match=match):
+            backbone.init_weights()
+
+
+def test_init_cfg_of_deit(tmp_path):
+    path = str(tmp_path / 'deit.pth')
+    file, expected = SOURCES['timm_deit'][1]()
+    torch.save({'model': file}, path)
+    backbone = mmscalenet.registry.MODELS.build(dict(
+        type='ScaleNetDeiT', arch=dict(embed_dims=32, num_layers=3, num_heads=4, feedforward_channels=128), scale=2,
+        gate=0., img_size=32, patch_size=8, out_type='featmap',
+        init_cfg=dict(type='Pretrained', checkpoint=path)))
+    backbone.init_weights()
+    torch.testing.assert_close(maps(backbone, 'vit')[0], expected[0], atol=1e-5, rtol=1e-5)
+
+
+def test_report(tmp_path):
+    path = str(tmp_path / 'official.pth')
+    torch.save(file_of('official_swin'), path)
+    model = mmscalenet.expand(TARGETS['mmdet_swin'](window_size=7), scale=2)
+    logger = MMLogger.get_instance('checkpoints', logger_name='checkpoints')
+    records = []
+    handler = logging.Handler()
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger.addHandler(handler)
+
+    report = load_pretrained(model, path)
+
+    assert records == [str(report)]
+    lines = str(report).splitlines()
+    assert lines[0] == f'checkpoint {path}, official Swin: {len(report.loaded)} tensors loaded'
+    assert lines[1] == '  resized: 6 relative_position_bias_table, window 4 to 7'
+    assert lines[2].startswith('  newly initialised: ') and 'norm0 (2), norm1 (2)' in lines[2]
+    assert 'stages.*.blocks.positions.*.adapter' in lines[2]
+    assert lines[3] == ('  ignored: head (2), layers.*.blocks.*.attn.relative_position_index (6), '
+                        'layers.*.blocks.*.attn_mask (3)')
+    assert len(lines) == 4 and max(map(len, lines)) < 400

@@ -1,0 +1,220 @@
+import argparse
+import functools
+import http.server
+import os
+import pickle
+import threading
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.logging import HistoryBuffer
+from mmengine.utils import mkdir_or_exist
+
+from mmscalenet.checkpoints import CheckpointError, read_checkpoint
+from mmscalenet.checkpoints.safe_pickle import Inert
+
+FORMATS = pytest.mark.parametrize('zipped', [True, False], ids=['zip', 'legacy'])
+
+
+class Attack:
+    """Makes a folder when it is unpickled."""
+
+    def __init__(self, folder):
+        self.folder = str(folder)
+
+    def __reduce__(self):
+        return os.mkdir, (self.folder, )
+
+
+def save(content, path, zipped):
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    return str(path)
+
+
+@FORMATS
+def test_malicious_file_is_refused_and_does_not_run(tmp_path, zipped):
+    made = tmp_path / 'made'
+    path = save({'state_dict': {'weight': torch.ones(2)}, 'meta': Attack(made)}, tmp_path / 'attack.pth', zipped)
+    with pytest.raises(CheckpointError, match=r'attack\.pth: refused.*mkdir.*trusted=True'):
+        read_checkpoint(path)
+    assert not made.exists()
+    # the file is a real attack: read as trusted it runs
+    read_checkpoint(path, trusted=True)
+    assert made.exists()
+
+
+@pytest.mark.parametrize('protocol', range(6))
+def test_plain_pickle_is_refused_and_does_not_run(tmp_path, protocol):
+    made, path = tmp_path / 'made', tmp_path / 'attack.pkl'
+    path.write_bytes(pickle.dumps(Attack(made), protocol=protocol))
+    with pytest.raises(CheckpointError, match=r'attack\.pkl: (refused|no checkpoint)'):
+        read_checkpoint(path)
+    assert not made.exists()
+
+
+@pytest.mark.parametrize('name', ['builtins.eval', 'builtins.exec', 'builtins.__import__', 'os.system', 'posix.system',
+                                  'subprocess.Popen', 'torch.load', 'torch.hub.load', 'torch.storage._load_from_bytes',
+                                  'zipimport.zipimporter', 'collections.abc.Mapping', 'mmengineevil.f', 'codecs.open',
+                                  'torch.jit.load', 'pickle.loads', 'runpy.run_path', 'operator.attrgetter'])
+@FORMATS
+def test_names_outside_the_list_are_refused(tmp_path, name, zipped):
+    """Naming a global is enough to import its module."""
+    class Named:
+        def __reduce__(self):
+            return print, ()
+
+    path = Path(save([Named()], tmp_path / 'f.pth', zipped))
+    module, _, attribute = name.rpartition('.')
+    old, new = b'c__builtin__\nprint\n', f'c{module}\n{attribute}\n'.encode()
+    content = path.read_bytes()
+    assert old in content
+    if zipped:  # rewrite the record, as its length and checksum change
+        with zipfile.ZipFile(path) as archive:
+            records = {info.filename: archive.read(info).replace(old, new) for info in archive.infolist()}
+        with zipfile.ZipFile(path, 'w') as archive:
+            for record, data in records.items():
+                archive.writestr(record, data)
+    else:
+        path.write_bytes(content.replace(old, new))
+    with pytest.raises(CheckpointError, match=f'would call {name}'):
+        read_checkpoint(path)
+
+
+@FORMATS
+def test_calls_of_metadata_packages_do_nothing(tmp_path, zipped):
+    made = tmp_path / 'made'
+
+    class Call:
+        def __reduce__(self):
+            return mkdir_or_exist, (str(made), )
+
+    read = read_checkpoint(save({'weight': torch.ones(1), 'meta': Call()}, tmp_path / 'f.pth', zipped))
+    assert type(read['meta']) is Inert and not made.exists()
+
+
+def test_state_for_a_class_is_refused(tmp_path):
+    # BUILD with {'poisoned': 1} on the class OrderedDict itself
+    content = b'\x80\x02ccollections\nOrderedDict\n}(X\x08\x00\x00\x00poisonedI1\nub.'
+    path = tmp_path / 'f.pth'
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match='a state for'):
+        read_checkpoint(path)
+
+
+@FORMATS
+def test_runner_metadata(tmp_path, zipped):
+    """What runners save beside the weights: plain values are kept, objects become placeholders."""
+    buffer = HistoryBuffer([1., 2.], [1, 1])
+    content = {
+        'state_dict': {'weight': torch.arange(6.).reshape(2, 3), 'half': torch.ones(2, dtype=torch.bfloat16)},
+        'message_hub': {'log_scalars': {'loss': buffer}, 'runtime_info': {'best': np.float64(.5), 'iter': 3}},
+        'meta': {'args': argparse.Namespace(lr=1.), 'cfg': Config({'a': {'b': 1}}), 'dir': Path('/tmp'),
+                 'array': np.arange(3), 'text': np.str_('x'), 'bytes': b'\xff', 'set': {1, 2}, 'slice': slice(1),
+                 'complex': 1j, 'dtype': torch.float16, 'size': torch.Size([1, 2]), 'device': torch.device('cpu')},
+    }
+    read = read_checkpoint(save(content, tmp_path / 'runner.pth', zipped))
+    for name, tensor in content['state_dict'].items():
+        assert read['state_dict'][name].equal(tensor) and read['state_dict'][name].dtype == tensor.dtype
+    assert read['message_hub']['runtime_info']['iter'] == 3
+    assert type(read['message_hub']['log_scalars']['loss']) is Inert
+    for key, value in read['meta'].items():
+        if key in ('args', 'cfg', 'dir', 'array', 'text'):
+            assert type(value) is Inert
+        else:
+            assert value == content['meta'][key]
+
+
+@FORMATS
+@pytest.mark.parametrize('share', [.05, .5, .95, .999])
+def test_truncated(tmp_path, zipped, share):
+    path = Path(save({'weight': torch.rand(100, 100)}, tmp_path / 'cut.pth', zipped))
+    content = path.read_bytes()
+    path.write_bytes(content[:int(len(content) * share)])
+    with pytest.raises(CheckpointError, match=r'cut\.pth: truncated'):
+        read_checkpoint(path)
+
+
+def test_truncated_safetensors(tmp_path):
+    from safetensors.torch import save_file
+    path = tmp_path / 'model.safetensors'
+    save_file({'weight': torch.arange(4.)}, path)
+    assert read_checkpoint(path)['weight'].tolist() == [0, 1, 2, 3]
+    path.write_bytes(path.read_bytes()[:-4])
+    with pytest.raises(CheckpointError, match=r'model\.safetensors: truncated'):
+        read_checkpoint(path)
+
+
+@pytest.mark.parametrize('content, reason', [
+    (b'', 'empty'),
+    (b'\n<!DOCTYPE html><html>404</html>', 'web page'),
+    (b'<html><body>Sign in</body></html>', 'web page'),
+    (b'version https://git-lfs.github.com/spec/v1\noid sha256:00\n', 'no checkpoint'),
+    (b'\x89PNG\r\n', 'no checkpoint'),
+    (pickle.dumps({'weight': [1.]}), 'truncated, damaged or not written by torch.save'),
+])
+def test_not_a_checkpoint(tmp_path, content, reason):
+    path = tmp_path / 'file.pth'
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match=rf'file\.pth: .*{reason}'):
+        read_checkpoint(path)
+
+
+def test_missing_and_folder(tmp_path):
+    with pytest.raises(CheckpointError, match=r'nothing\.pth: No such file'):
+        read_checkpoint(tmp_path / 'nothing.pth')
+    with pytest.raises(CheckpointError, match='Is a directory'):
+        read_checkpoint(tmp_path)
+    with pytest.raises(CheckpointError, match=r'nowhere://a/b\.pth: cannot be fetched'):
+        read_checkpoint('nowhere://a/b.pth')
+
+
+def test_torchscript_and_other_content(tmp_path):
+    torch.jit.script(torch.nn.Linear(2, 2)).save(tmp_path / 'script.pth')
+    for trusted in (False, True):
+        with pytest.raises(CheckpointError, match='TorchScript'):
+            read_checkpoint(tmp_path / 'script.pth', trusted)
+    torch.save([torch.ones(1)], tmp_path / 'list.pth')
+    with pytest.raises(CheckpointError, match='holds a list'):
+        read_checkpoint(tmp_path / 'list.pth')
+    torch.save(torch.nn.Linear(2, 2), tmp_path / 'model.pth')
+    with pytest.raises(CheckpointError, match=r'call torch\.nn\.modules\.linear\.Linear'):
+        read_checkpoint(tmp_path / 'model.pth')
+    with pytest.raises(CheckpointError, match='holds a Linear'):
+        read_checkpoint(tmp_path / 'model.pth', trusted=True)
+
+
+def test_url(tmp_path, monkeypatch):
+    served, hub = tmp_path / 'served', tmp_path / 'hub'
+    served.mkdir()
+    torch.save({'weight': torch.ones(2)}, served / 'model.pth')
+    (served / 'page.pth').write_text('<html></html>')
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(hub))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), functools.partial(Handler, directory=str(served)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    url = f'http://127.0.0.1:{server.server_port}'
+    try:
+        assert read_checkpoint(f'{url}/model.pth?x=1')['weight'].tolist() == [1, 1]
+        with pytest.raises(CheckpointError, match=r'none\.pth: download failed: .*404'):
+            read_checkpoint(f'{url}/none.pth')
+        with pytest.raises(CheckpointError, match=r'page\.pth: this is a web page'):
+            read_checkpoint(f'{url}/page.pth')
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert read_checkpoint(f'{url}/model.pth')['weight'].tolist() == [1, 1]  # kept
+    with pytest.raises(CheckpointError, match='download failed'):
+        read_checkpoint(f'{url}/other.pth')
+    assert [path.name for path in hub.rglob('*.*')] == ['model.pth']  # what was refused is not
+    kept = hub / 'checkpoints' / 'model.pth'
+    kept.write_bytes(b'')
+    with pytest.raises(CheckpointError, match=rf'kept at {kept}\): the file is empty'):
+        read_checkpoint(f'{url}/model.pth')

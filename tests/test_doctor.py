@@ -1,0 +1,82 @@
+"""python -m mmscalenet.doctor, in whole and in broken environments."""
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import pytest
+
+from mmscalenet import compat, doctor
+
+
+def run_doctor(path: Path) -> subprocess.CompletedProcess:
+    """Run it with ``path`` before everything else that can be imported."""
+    env = os.environ | {'PYTHONPATH': f'{path}{os.pathsep}{Path(__file__).parents[1]}', 'OMP_NUM_THREADS': '1'}
+    command = [sys.executable, '-m', 'mmscalenet.doctor']
+    return subprocess.run(command, cwd=path, env=env, capture_output=True, text=True)
+
+
+def test_whole_environment(tmp_path):
+    result = run_doctor(tmp_path)
+    assert result.returncode == 0, result.stdout + result.stderr
+    for package in compat.PACKAGES:
+        assert any(line.startswith(package) for line in result.stdout.splitlines())
+    assert 'ScaleNetDeiT' in result.stdout and 'PROBLEM' not in result.stdout
+
+
+def test_torch_cannot_be_imported(tmp_path):
+    (tmp_path / 'torch').mkdir()
+    (tmp_path / 'torch/__init__.py').write_text("raise ImportError('libcudart.so.13: no such file')")
+    result = run_doctor(tmp_path)
+    assert result.returncode == 1
+    assert 'libcudart.so.13' in result.stdout
+    assert '-m pip install --force-reinstall torch==' in result.stdout
+    assert result.stdout.count('PROBLEM') == 1, 'what follows from it is no problem of its own'
+    assert 'Traceback' not in result.stdout + result.stderr
+
+
+@pytest.fixture
+def first_found(tmp_path, monkeypatch) -> Path:
+    """A folder whose modules the checks find first."""
+    monkeypatch.setenv('PYTHONPATH', str(tmp_path))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return tmp_path
+
+
+def test_ops_were_not_built(first_found, capsys):
+    """What a mmcv without its ops says."""
+    (first_found / 'mmcv').mkdir()
+    (first_found / 'mmcv/__init__.py').write_text('')
+    sick = doctor.Doctor()
+    assert not sick.check('mmcv.ops', doctor.OPS, doctor.install_command('mmcv'))
+    output = capsys.readouterr().out
+    assert sick.problems == 1 and "No module named 'mmcv.ops'" in output and 'MMCV_WITH_OPS=1' in output
+
+
+def test_a_dependency_is_missing(first_found, capsys):
+    (first_found / 'mmseg.py').write_text('import ftfy_of_nowhere')
+    assert not doctor.Doctor().check_package('mmseg')
+    assert f'cure: {doctor.PIP} install ftfy_of_nowhere' in capsys.readouterr().out
+
+
+def distribution(folder: Path, name: str, version: str) -> None:
+    info = folder / f'{name.replace("-", "_")}-{version}.dist-info'
+    info.mkdir()
+    (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
+
+
+def test_both_makers_at_once(first_found, capsys):
+    distribution(first_found, 'onedl-mmcv', '2.3.6')
+    distribution(first_found, 'mmcv', '2.1.0')
+    assert not doctor.Doctor().check_package('mmcv')
+    assert 'uninstall -y onedl-mmcv mmcv' in capsys.readouterr().out
+
+
+def test_untested_version_is_a_warning(first_found):
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        compat.warn_untested()  # the environment of the tests is a tested one
+    distribution(first_found, 'torch', '9.9.0+cu999')
+    with pytest.warns(UserWarning, match=r'torch 9\.9\.0\+cu999 \(tested: from 2\.1, below 2\.12\).*doctor'):
+        compat.warn_untested()

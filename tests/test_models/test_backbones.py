@@ -1,0 +1,183 @@
+"""ScaleNetDeiT and ScaleNetSwin as configs of the three libraries use them."""
+import copy
+
+import pytest
+import torch
+from mmengine.registry import MODELS, DefaultScope
+from parents import DEIT_ARCH, PARENTS, SWIN_DIALECT, build_parent, build_scalenet, copy_base, flatten, image
+
+import mmscalenet
+from mmscalenet import ScaleNetDeiT, ScaleNetSwin
+from mmscalenet.expansion import position_lists
+
+every_parent = pytest.mark.parametrize('name', PARENTS)
+
+
+@every_parent
+@pytest.mark.parametrize('gate', [0, None])
+def test_twin_of_every_parent(name, gate):
+    """Same arguments, base weights by name: with gate 0, or scale 1, the outputs are the parent's."""
+    parent = build_parent(name)
+    parent.eval()
+    options = dict(gate=0) if gate == 0 else dict(scale=1, adapter=None)
+    ours = build_scalenet(name, **options).eval()
+    assert isinstance(ours, PARENTS[name][0])
+    copy_base(parent, ours)
+    for a, b in zip(flatten(ours(image())), flatten(parent(image())), strict=True):
+        if 'swin' in name:
+            torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+        else:
+            assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize('name', ['mmpretrain-swin', 'mmdet-swin', 'mmseg-swin'])
+def test_swin_with_the_parents_attention_is_the_parent_bit_for_bit(name):
+    parent = build_parent(name)
+    parent.eval()
+    ours = build_scalenet(name, scale=1, adapter=None, sdpa=False).eval()
+    copy_base(parent, ours)
+    assert all(torch.equal(a, b) for a, b in zip(flatten(ours(image())), flatten(parent(image())), strict=True))
+
+
+@pytest.mark.parametrize('scope, cls, arguments, module', [
+    ('mmpretrain', 'ScaleNetDeiT', dict(arch=DEIT_ARCH), 'mmpretrain.models.backbones.vision_transformer'),
+    ('mmseg', 'ScaleNetDeiT', dict(embed_dims=24, num_layers=2, num_heads=2), 'mmseg.models.backbones.vit'),
+    ('mmdet', 'ScaleNetDeiT', dict(arch=DEIT_ARCH), 'mmpretrain.models.backbones.vision_transformer'),
+    ('mmpretrain', 'ScaleNetSwin', dict(arch='tiny'), 'mmpretrain.models.backbones.swin_transformer'),
+    ('mmdet', 'ScaleNetSwin', SWIN_DIALECT, 'mmdet.models.backbones.swin'),
+    ('mmseg', 'ScaleNetSwin', SWIN_DIALECT, 'mmseg.models.backbones.swin'),
+    ('mmdet', 'ScaleNetSwin', dict(arch='tiny'), 'mmpretrain.models.backbones.swin_transformer'),
+    (None, 'ScaleNetSwin', SWIN_DIALECT, 'mmdet.models.backbones.swin'),
+])
+def test_the_config_of_a_library_gets_that_librarys_parent(scope, cls, arguments, module):
+    config = dict(type=f'mmscalenet.{cls}', **copy.deepcopy(arguments))
+    if scope is None:
+        backbone = MODELS.build(config)
+    else:
+        with DefaultScope.overwrite_default_scope(scope):
+            backbone = MODELS.build(config)
+    assert type(backbone)._parts[1].__module__ == module
+    assert type(backbone)._parts[0] is getattr(mmscalenet, cls)
+
+
+@pytest.mark.parametrize('cls, arguments, error, message', [
+    (ScaleNetDeiT, dict(arch=DEIT_ARCH, depths=3), TypeError, 'does not take depths=3; allowed are.*arch'),
+    (ScaleNetSwin, dict(arch='tiny', embed_dims=8), TypeError, 'does not take embed_dims=8'),
+    (ScaleNetDeiT, dict(arch='deit-huge'), ValueError, "arch='deit-huge' is unknown; allowed.*deit-tiny"),
+    (ScaleNetDeiT, dict(arch=DEIT_ARCH, out_indices=[4]), ValueError, '4 is not allowed; give integers from -4 to 3'),
+    (ScaleNetDeiT, dict(arch=DEIT_ARCH, out_indices='3'), ValueError, "'3' is not allowed"),
+    (ScaleNetSwin, dict(out_indices=(4, )), ValueError, 'out_indices=\\(4,\\): 4 is not allowed'),
+    (ScaleNetSwin, dict(base='mmcv.Swin'), ValueError, "base='mmcv.Swin'.*mmdet.SwinTransformer"),
+    (ScaleNetSwin, dict(base='mmdet.NoSwin'), ValueError, "base='mmdet.NoSwin'"),
+    (ScaleNetSwin, dict(arch='tiny', layer_map=[[0, 0, 1, 1]] * 4), ValueError, 'alternation of plain and shifted'),
+    (ScaleNetSwin, dict(arch='tiny', scale=1.25), ValueError, 'stages.0.blocks: scale=1.25 gives 2.5 positions'),
+])
+def test_wrong_arguments_are_named(cls, arguments, error, message):
+    with pytest.raises(error, match=message):
+        cls(**copy.deepcopy(arguments))
+
+
+def test_out_indices_count_blocks_and_given_lists_stay_as_they_are():
+    given = [1, -1]
+    ours = ScaleNetDeiT(arch=DEIT_ARCH, img_size=32, patch_size=8, out_indices=given, out_type='featmap')
+    assert given == [1, -1]
+    assert list(ours.out_indices) == [3, 7]
+    assert [tuple(o.shape) for o in ours(image((32, 32)))] == [(2, 24, 4, 4)] * 2
+    assert list(ScaleNetDeiT(arch=DEIT_ARCH, out_indices=(-1, )).out_indices) == [7]
+    swin = ScaleNetSwin(**SWIN_DIALECT, out_indices=(1, -1))
+    assert [o.shape[1] for o in swin(image())] == [16, 64]
+
+
+def test_intermediate_taps_are_those_of_the_same_relative_depth():
+    """Interleaved at gate 0: tap i sees exactly block i's output."""
+    parent = build_parent('mmseg-vit', out_indices=(0, 2, 3))
+    parent.eval()
+    ours = build_scalenet('mmseg-vit', out_indices=(0, 2, 3), layer_map='interleaved', gate=0).eval()
+    copy_base(parent, ours)
+    assert all(torch.equal(a, b) for a, b in zip(flatten(ours(image())), flatten(parent(image())), strict=True))
+
+
+@every_parent
+@pytest.mark.parametrize('size', [(64, 64), (96, 64), (33, 50), (17, 70)])
+def test_any_input_size(name, size):
+    ours = build_scalenet(name).eval()
+    outputs = flatten(ours(image(size, batch=1)))
+    assert outputs and all(torch.isfinite(o).all() for o in outputs)
+    if 'swin' in name:
+        height, width = size
+        for i, out in enumerate(outputs):
+            assert tuple(out.shape) == (1, 8 * 2**i, -(-height // (4 * 2**i)), -(-width // (4 * 2**i)))
+
+
+@every_parent
+def test_train_and_eval_return_the_module(name):
+    ours = build_scalenet(name)
+    assert ours.train() is ours and ours.training
+    assert ours.eval() is ours and not any(m.training for m in ours.modules())
+
+
+def test_frozen_blocks_stay_frozen_wherever_they_run():
+    ours = ScaleNetDeiT(arch=DEIT_ARCH, frozen_stages=2)
+    for _ in range(2):
+        ours.train()
+        layers = position_lists(ours)['layers']
+        frozen = [not any(p.requires_grad for p in b.parameters()) for b in layers.blocks]
+        assert frozen == [True, True, False, False]
+        assert [b.training for b in layers.blocks] == [False, False, True, True]
+        # positions 4 and 5 run the frozen blocks again and keep their adapters trainable
+        assert [p.adapter.up.weight.requires_grad for p in layers.positions] == [False] * 2 + [True] * 6
+        assert not ours.patch_embed.training and not ours.pos_embed.requires_grad
+
+
+@pytest.mark.parametrize('name', ['mmpretrain-swin', 'mmdet-swin', 'mmseg-swin'])
+def test_frozen_stages_of_swin_are_the_parents(name):
+    parent = build_parent(name, frozen_stages=2)
+    ours = build_scalenet(name, frozen_stages=2)
+    parent.train()
+    ours.train()
+    state = {n: p.requires_grad for n, p in ours.named_parameters()}
+    assert all(state[n] == p.requires_grad for n, p in parent.named_parameters())
+    frozen_stage = 'stages.1.'
+    assert not any(grad for n, grad in state.items() if n.startswith(frozen_stage))
+
+
+@every_parent
+def test_layer_depth_of_blocks_is_the_parents_and_adapters_follow_their_position(name):
+    parent, ours = build_parent(name), build_scalenet(name, gate=0)
+    if hasattr(type(parent), 'get_layer_depth'):
+        for parameter, _ in parent.named_parameters():
+            if parameter != 'dist_token':  # the parent counts this input token to the head
+                assert ours.get_layer_depth(f'backbone.{parameter}', 'backbone.') == \
+                    parent.get_layer_depth(f'backbone.{parameter}', 'backbone.')
+    total = sum(p.num_base for p in position_lists(ours).values()) + 2
+    depths = {n: ours.get_layer_depth(n) for n, _ in ours.named_parameters()}
+    assert {d[1] for d in depths.values()} == {total}
+    prefix = 'stages.2.blocks' if 'swin' in name else 'layers'
+    first = 4 if 'swin' in name else 0
+    found = [depths[f'{prefix}.positions.{p}.adapter.up.weight'][0] - first for p in range(8)]
+    assert found == [1, 1, 2, 2, 3, 3, 4, 4]
+    assert ours.get_layer_depth('head.weight', 'backbone.') == (total - 1, total)
+
+
+@every_parent
+def test_init_weights_keeps_the_adapters_a_no_op(name):
+    init = [dict(type='TruncNormal', layer='Linear', std=.02, bias=0.)] if 'mmpretrain' in name else None
+    ours = build_scalenet(name, gate=0.5, unshare='norms', init_cfg=init)
+    with torch.no_grad():
+        for p in ours.parameters():
+            p.fill_(3.)
+    ours.init_weights()
+    for positions in position_lists(ours).values():
+        for p, position in enumerate(positions.positions):
+            assert not position.adapter.up.weight.any() and position.adapter.down.weight.std() > 0.01
+            if position.gate is not None:
+                assert position.gate.tolist() == [0.5, 0.5]
+                assert torch.equal(position.norm1.weight, getattr(positions.block_of(p),
+                                                                  position.split.norm1).weight)
+
+
+def test_every_registered_backbone_is_tested_here():
+    assert set(mmscalenet.MODELS.module_dict) >= {'ScaleNetDeiT', 'ScaleNetSwin'}
+    covered = {type(build_scalenet(name))._parts[0].__name__ for name in PARENTS}
+    registered = {name for name, cls in mmscalenet.MODELS.module_dict.items() if issubclass(cls, mmscalenet.Expanded)}
+    assert covered == registered

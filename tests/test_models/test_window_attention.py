@@ -1,0 +1,122 @@
+"""Ours against the attention of all three libraries, with the same weights."""
+import copy
+
+import pytest
+import torch
+from mmdet.models.backbones.swin import ShiftWindowMSA as MMDetMSA
+from mmpretrain.models.utils.attention import ShiftWindowMSA as MMPretrainMSA
+from mmseg.models.backbones.swin import ShiftWindowMSA as MMSegMSA
+from parents import build_parent, flatten, image, randomise
+
+from mmscalenet.models.layers import WindowAttention, use_sdpa
+from mmscalenet.models.layers.window_attention import edge_masks, window_kinds
+
+LIBRARIES = {'mmpretrain': (MMPretrainMSA, dict(pad_small_map=True)), 'mmdet': (MMDetMSA, {}), 'mmseg': (MMSegMSA, {})}
+every_library = pytest.mark.parametrize('library', LIBRARIES)
+
+
+def pair(library, shift, window=4, **kwargs):
+    cls, extra = LIBRARIES[library]
+    parent = randomise(cls(8, 2, window, shift_size=shift, **extra, **kwargs))
+    return parent, WindowAttention(copy.deepcopy(parent))
+
+
+@every_library
+@pytest.mark.parametrize('shift', [0, 2])
+@pytest.mark.parametrize('hw', [(8, 8), (4, 4), (9, 14), (3, 5), (12, 4), (1, 1)])
+def test_forward_and_gradients_equal_the_parents(library, shift, hw):
+    parent, ours = pair(library, shift)
+    x = torch.randn(3, hw[0] * hw[1], 8)
+    results = []
+    for module in (parent, ours):
+        query = x.clone().requires_grad_()
+        out = module(query, hw)
+        out.square().sum().backward()
+        results.append([out, query.grad, *(p.grad for p in module.parameters())])
+        with torch.no_grad():  # inference takes the other way through ours
+            results[-1].append(module(x, hw))
+    assert len(results[0]) == len(results[1])
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected, rtol=1e-5, atol=1e-5)
+
+
+@every_library
+def test_frozen_bias_in_training_and_attention_dropout(library):
+    parent, ours = pair(library, 2)
+    for module in (parent, ours):
+        module.w_msa.relative_position_bias_table.requires_grad_(False)
+    x = torch.randn(2, 64, 8)
+    torch.testing.assert_close(ours(x, (8, 8)), parent(x, (8, 8)), rtol=1e-5, atol=1e-5)
+    ours.w_msa.attn_drop.p = 0.5
+    assert not torch.equal(ours(x, (8, 8)), ours(x, (8, 8)))
+    ours.eval()
+    torch.testing.assert_close(ours(x, (8, 8)), parent.eval()(x, (8, 8)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('shift', [0, 2])
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+@pytest.mark.parametrize('grad', [False, True])
+def test_autocast_stays_low_precision_and_close(shift, dtype, grad):
+    _, ours = pair('mmdet', shift)
+    x = torch.randn(2, 64, 8)
+    expected = ours(x, (8, 8)).detach()
+    with torch.autocast('cpu', dtype), torch.set_grad_enabled(grad):
+        out = ours(x, (8, 8))
+    assert out.dtype is dtype
+    torch.testing.assert_close(out.float().detach(), expected, rtol=0.1, atol=0.1)
+    if grad:
+        out.float().sum().backward()
+        assert all(torch.isfinite(p.grad).all() for p in ours.parameters())
+
+
+def test_masks_are_those_of_the_parent_and_the_cache_is_bounded():
+    expected = MMPretrainMSA.get_attn_mask((12, 20), window_size=4, shift_size=2)
+    kinds = window_kinds(3, 5, torch.device('cpu'))
+    assert torch.equal(edge_masks(4, 2, torch.device('cpu'), torch.float32)[kinds], expected)
+    for rows in range(200):
+        window_kinds(rows + 1, 7, torch.device('cpu'))
+    assert window_kinds.cache_info().currsize <= window_kinds.cache_info().maxsize < 200
+    assert edge_masks.cache_info().maxsize < 200
+
+
+def test_masks_made_in_inference_mode_serve_training():
+    _, ours = pair('mmdet', 1, window=3)
+    x = torch.randn(1, 36, 8)
+    with torch.inference_mode():
+        ours(x, (6, 6))
+    ours(x, (6, 6)).sum().backward()
+
+
+@pytest.mark.parametrize('hw, message', [((3, 8), 'smaller than the window'), ((5, 5), '10 tokens.*means 25')])
+def test_classification_refuses_a_map_smaller_than_the_window(hw, message):
+    ours = WindowAttention(MMPretrainMSA(8, 2, 4, shift_size=2, pad_small_map=False))
+    with pytest.raises(ValueError, match=message):
+        ours(torch.randn(1, 10 if hw == (5, 5) else hw[0] * hw[1], 8), hw)
+
+
+@pytest.mark.parametrize('hw', [(4, 4), (8, 8), (4, 8)])
+def test_classification_does_not_shift_a_map_of_one_window(hw):
+    parent = randomise(MMPretrainMSA(8, 2, 4, shift_size=2, pad_small_map=False))
+    x = torch.randn(2, hw[0] * hw[1], 8)
+    ours = WindowAttention(copy.deepcopy(parent))
+    torch.testing.assert_close(ours(x, hw), parent(x, hw), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('name', ['mmpretrain-swin', 'mmdet-swin', 'mmseg-swin'])
+@pytest.mark.parametrize('size', [(64, 64), (50, 93)])
+def test_whole_backbone_with_ours_equals_the_parent(name, size):
+    parent = build_parent(name)
+    ours = use_sdpa(copy.deepcopy(parent))
+    assert list(ours.state_dict()) == list(parent.state_dict())
+    parent.eval()
+    ours.eval()
+    assert any(isinstance(m, WindowAttention) for m in ours.modules())
+    for a, b in zip(flatten(ours(image(size))), flatten(parent(image(size))), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_another_kind_of_attention_is_left_alone():
+    from mmpretrain.models import SwinTransformerV2
+    v2 = SwinTransformerV2(arch=dict(embed_dims=8, depths=[2], num_heads=[2], extra_norm_every_n_blocks=0),
+                           img_size=32, window_size=4, out_indices=(0, ))
+    assert not any(isinstance(m, WindowAttention) for m in use_sdpa(v2).modules())
