@@ -1,6 +1,10 @@
 """Registries of scope 'mmscalenet': children of mmengine's, so that any config can write ``type='mmscalenet.X'``."""
 from mmengine.registry import MODELS as MMENGINE_MODELS
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmscalenet', locations=['mmscalenet.models'])
 ADAPTERS = Registry('adapter', scope='mmscalenet', locations=['mmscalenet.expansion'])
+OPTIM_WRAPPER_CONSTRUCTORS = Registry(
+    'optimizer wrapper constructor', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, scope='mmscalenet',
+    locations=['mmscalenet.engine.optimizers'])

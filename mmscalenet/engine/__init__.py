@@ -1,0 +1,16 @@
+"""Running: what the entry scripts in tools/ add to mmengine's runner."""
+from .cli import add_common_arguments, load_config
+from .errors import UsageError, one_line_errors
+from .files import WholeFileBackend, check_checkpoint, is_whole, remove_temporary, whole_file
+from .hooks import WholeCheckpointHook
+from .metrics import DumpSegResults
+from .missing_files import name_missing_files
+from .optimizers import CPUAmpOptimWrapper
+from .resume import last_whole_checkpoint
+from .runner import build_runner
+
+__all__ = [
+    'CPUAmpOptimWrapper', 'DumpSegResults', 'UsageError', 'WholeCheckpointHook', 'WholeFileBackend',
+    'add_common_arguments', 'build_runner', 'check_checkpoint', 'is_whole', 'last_whole_checkpoint', 'load_config',
+    'name_missing_files', 'one_line_errors', 'remove_temporary', 'whole_file'
+]

@@ -1,0 +1,53 @@
+"""What the entry scripts share: common arguments and the config they lead to."""
+import argparse
+import difflib
+import os
+from pathlib import Path
+
+from mmengine.config import Config, DictAction
+
+from .errors import UsageError
+
+
+def add_common_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--work-dir', help='folder of logs and checkpoints; ./work_dirs/CONFIG_NAME if neither this '
+                        'nor the config names one')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings that override the config\'s, '
+                        'as key=value; a list is written key="[a,b]" or key=a,b, nested ones key="[(a,b),(c,d)]", '
+                        'without blanks')
+    parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
+                        help='what started the processes; the dist_*.sh and slurm_*.sh scripts set it')
+    parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
+
+
+def load_config(args: argparse.Namespace) -> Config:
+    """Read the config that the arguments name, and merge the common arguments into it.
+
+    Raises:
+        UsageError: If the config, or one that it builds on, does not exist.
+    """
+    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    if not os.path.isfile(args.config):
+        raise UsageError(f'config "{args.config}" does not exist. {_similar(args.config)}')
+    try:
+        cfg = Config.fromfile(args.config)
+    except FileNotFoundError as error:
+        raise UsageError(f'config "{args.config}" builds on a file that does not exist: {error}. Mend its _base_.'
+                         ) from error
+    if args.cfg_options is not None:
+        cfg.merge_from_dict(args.cfg_options)
+    cfg.launcher = args.launcher
+    if args.work_dir is not None:
+        cfg.work_dir = args.work_dir
+    elif cfg.get('work_dir') is None:
+        cfg.work_dir = os.path.join('./work_dirs', Path(args.config).stem)
+    return cfg
+
+
+def _similar(path: str) -> str:
+    root = Path(__file__).resolve().parents[2] / 'configs'
+    configs = {file.name: file for file in root.rglob('*.py') if '_base_' not in file.parts}
+    close = difflib.get_close_matches(Path(path).with_suffix('.py').name, configs, n=3)
+    if not close:
+        return f'The configs of this project are in {root}.'
+    return f'Did you mean {" or ".join(os.path.relpath(configs[name]) for name in close)}?'

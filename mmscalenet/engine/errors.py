@@ -1,0 +1,32 @@
+"""Errors a user can mend: one line on stderr instead of a traceback."""
+import functools
+import os
+import sys
+import time
+from collections.abc import Callable
+
+EXIT_CODE = 2  # as argparse: the command as given cannot be carried out
+
+
+class UsageError(Exception):
+    """What is wrong and how to mend it, in one line; says all there is to say, so no traceback is shown."""
+
+
+def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
+    """Make ``main`` end with one line on stderr and exit code 2 at a :class:`UsageError`; others keep their traceback.
+
+    Of several processes on a machine the first one speaks. The others wait before they do, and so are only heard when
+    the error is theirs alone: the launcher ends all of them as soon as one has ended.
+    """
+
+    @functools.wraps(main)
+    def wrapper() -> None:
+        try:
+            main()
+        except UsageError as error:
+            if int(os.environ.get('LOCAL_RANK', 0)) > 0:
+                time.sleep(5)
+            print(f'error: {" ".join(str(error).split())}', file=sys.stderr, flush=True)
+            sys.exit(EXIT_CODE)
+
+    return wrapper

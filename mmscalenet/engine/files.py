@@ -1,0 +1,77 @@
+"""Files that appear under their final name only when they are whole."""
+import os
+import re
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend
+
+from .errors import UsageError
+
+TEMPORARY = re.compile(r'\..+\.\d+\.tmp')
+
+
+@contextmanager
+def whole_file(path: str | Path) -> Iterator[Path]:
+    """Give a temporary path in the folder of ``path``; what was written there gets its final name at the end.
+
+    Bytes reach the disk before the name does, so neither a killed process nor a power cut leaves half a file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    try:
+        yield temporary
+        with open(temporary, 'rb') as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+class WholeFileBackend(LocalBackend):
+    """mmengine's local storage, except that no reader ever sees a file half written."""
+
+    def put(self, obj: bytes, filepath: str | Path) -> None:
+        with whole_file(filepath) as temporary:
+            temporary.write_bytes(obj)
+
+    def put_text(self, obj: str, filepath: str | Path, encoding: str = 'utf-8') -> None:
+        self.put(obj.encode(encoding), filepath)
+
+
+def remove_temporary(folder: str | Path) -> None:
+    """Delete what writers that were killed left in ``folder``."""
+    for path in Path(folder).glob('.*.tmp'):
+        if TEMPORARY.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+
+
+def is_whole(path: str | Path) -> bool:
+    """Whether a checkpoint that ``torch.save`` wrote (a zip file) is complete, checksums included."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return bool(archive.namelist()) and archive.testzip() is None
+    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError):
+        return False
+
+
+def check_checkpoint(path: str, what: str) -> None:
+    """Refuse a checkpoint named by the user that is missing or damaged; URLs are left to mmengine.
+
+    Raises:
+        UsageError: Names the file and what to do.
+    """
+    if '://' in path:
+        return
+    if not os.path.isfile(path):
+        raise UsageError(f'{what} "{path}" does not exist. Name a file that tools/train.py wrote (epoch_N.pth or '
+                         'iter_N.pth in its work directory) or one that you downloaded.')
+    with open(path, 'rb') as file:
+        start = file.read(2)
+    # before torch 1.6 a checkpoint was a bare pickle; its integrity shows only while it is read
+    if not (start[:1] == b'\x80' or (start == b'PK' and is_whole(path))):
+        raise UsageError(f'{what} "{path}" ({os.path.getsize(path)} bytes) is no complete PyTorch checkpoint: it is '
+                         'damaged, or its copy or download broke off. Fetch it again or name another one.')

@@ -1,0 +1,3 @@
+from .checkpoint_hook import WholeCheckpointHook
+
+__all__ = ['WholeCheckpointHook']

@@ -1,0 +1,77 @@
+"""Checkpoints that survive a kill at any moment."""
+import os.path as osp
+
+from mmengine.dist import is_main_process
+from mmengine.fileio import put_text
+from mmengine.hooks import CheckpointHook
+
+
+class WholeCheckpointHook(CheckpointHook):
+    """mmengine's ``CheckpointHook``, except that an old file goes only after the new one is there.
+
+    The parent makes room first, so that with ``max_keep_ckpts=1`` a kill during the write leaves no checkpoint at all;
+    likewise the best one. It also writes ``last_checkpoint`` in place. All arguments are the parent's.
+    """
+
+    def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
+        outdated = []
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            known = [*self.keep_ckpt_ids, step]
+            outdated = known[:-self.max_keep_ckpts]
+            self.keep_ckpt_ids.append(step)  # drops the oldest
+            # The file still lists what is about to go: after a kill in between, the parent's before_train removes it.
+            runner.message_hub.update_info('keep_ckpt_ids', known)
+
+        filename = self.filename_tmpl.format(step)
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            filename,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args)
+
+        if is_main_process():
+            put_text(self.last_ckpt, osp.join(runner.work_dir, 'last_checkpoint'))
+            for old in outdated:
+                _remove(self.file_backend, self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
+
+    def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        backend, postponed = self.file_backend, _PostponedRemoval(self.file_backend)
+        self.file_backend = postponed
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        finally:
+            self.file_backend = backend
+        best = {getattr(self, 'best_ckpt_path', None), *getattr(self, 'best_ckpt_path_dict', {}).values()}
+        for path in postponed.paths:
+            if path not in best:  # an epoch run again after --resume writes the same name anew
+                _remove(backend, path)
+
+
+class _PostponedRemoval:
+    """A storage backend that notes what is to be deleted instead of deleting it."""
+
+    def __init__(self, backend) -> None:
+        self.backend = backend
+        self.paths = []
+
+    def __getattr__(self, name: str):
+        return getattr(self.backend, name)
+
+    def remove(self, path: str) -> None:
+        self.paths.append(path)
+
+    rmtree = remove
+
+
+def _remove(backend, path: str) -> None:
+    if backend.isdir(path):  # deepspeed writes a folder
+        backend.rmtree(path)
+    elif backend.isfile(path):
+        backend.remove(path)

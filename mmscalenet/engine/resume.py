@@ -1,0 +1,43 @@
+"""Where an interrupted training goes on."""
+import re
+from pathlib import Path
+
+from .files import is_whole
+
+
+def last_whole_checkpoint(work_dir: str, hook: dict | None = None) -> tuple[str | None, list[str]]:
+    """The newest complete checkpoint of a work directory.
+
+    ``last_checkpoint`` is a hint only: a kill may fall between a checkpoint and its mention there, and the file named
+    may have been lost or cut short since.
+
+    Args:
+        work_dir (str): The work directory.
+        hook (dict, optional): Config of the checkpoint hook, which may name another folder (``out_dir``) or other
+            file names. Defaults to None.
+
+    Returns:
+        tuple[str | None, list[str]]: The checkpoint, None if there is none, and the newer ones that are damaged.
+    """
+    hook = hook or {}
+    work_dir = Path(work_dir)
+    folder = Path(hook['out_dir']) / work_dir.name if hook.get('out_dir') else work_dir
+    template = hook.get('filename_tmpl') or ('epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth')
+    pattern = re.compile(re.escape(template).replace(r'\{\}', r'\d+'))
+
+    age = {path: path.stat().st_mtime_ns for path in folder.glob('*') if pattern.fullmatch(path.name)}
+    pointer = work_dir / 'last_checkpoint'
+    if pointer.is_file():
+        named = Path(pointer.read_text().strip())
+        # the work directory may have been moved, or named relative to another place
+        named = named if named.is_file() else folder / named.name
+        if named.is_file():
+            # Written after what it names; holds even where a copy lost the files' own times.
+            age[named] = max(age.get(named, 0), pointer.stat().st_mtime_ns)
+
+    damaged = []
+    for path in sorted(age, key=lambda path: (age[path], path.name), reverse=True):
+        if is_whole(path):
+            return str(path), damaged
+        damaged.append(str(path))
+    return None, damaged

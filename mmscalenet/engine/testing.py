@@ -1,0 +1,73 @@
+"""Options of tools/test.py that each task library wants said in its own way."""
+from copy import deepcopy
+
+from mmengine.config import Config, ConfigDict
+from mmengine.evaluator import DumpResults
+
+from .errors import UsageError
+from .metrics import DumpSegResults
+
+
+def show_results(cfg: Config, folder: str) -> None:
+    """Have every tested image drawn with its prediction into ``folder`` (mmseg: ``folder``/vis_data/vis_image)."""
+    hook_type, visualizer_type, switches = {
+        'mmpretrain': ('VisualizationHook', 'UniversalVisualizer', dict(enable=True, interval=1, out_dir=folder)),
+        'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer', dict(draw=True, test_out_dir=folder)),
+        'mmseg': ('SegVisualizationHook', 'SegLocalVisualizer', dict(draw=True)),
+    }[_scope(cfg, '--show-dir')]
+    hooks = cfg.get('default_hooks') or {}
+    cfg.default_hooks = dict(hooks, visualization=dict(hooks.get('visualization', dict(type=hook_type)), **switches))
+    visualizer = cfg.get('visualizer') or ConfigDict(type=visualizer_type, name='visualizer')
+    if cfg.default_scope == 'mmseg':  # its hook leaves the place to the visualizer
+        visualizer.update(save_dir=folder, vis_backends=[dict(type='LocalVisBackend')])
+    cfg.visualizer = visualizer
+
+
+def use_tta(cfg: Config, shown: bool = False) -> None:
+    """Wrap the model of ``cfg`` for test-time augmentation.
+
+    Args:
+        cfg (Config): The config, changed in place.
+        shown (bool): Whether the images are to be drawn too. Defaults to False.
+
+    Raises:
+        UsageError: If the config does not say which augmentations, or the library cannot do it.
+    """
+    scope = _scope(cfg, '--tta')
+    dataset = cfg.test_dataloader.dataset
+    while 'dataset' in dataset:
+        dataset = dataset.dataset
+    if scope == 'mmpretrain':
+        if shown:
+            raise UsageError('--show-dir does not go with --tta: mmpretrain draws single images only. '
+                             'Run the test twice.')
+        flips = [dict(type='RandomFlip', prob=1., direction='horizontal'), dict(type='RandomFlip', prob=0.)]
+        *transforms, pack = deepcopy(dataset.pipeline)
+        cfg.setdefault('tta_model', dict(type='AverageClsScoreTTA'))
+        cfg.setdefault('tta_pipeline', [*transforms, dict(type='TestTimeAug', transforms=[flips, [pack]])])
+    for name in ('tta_model', 'tta_pipeline'):
+        if name not in cfg:
+            raise UsageError(f'--tta needs "{name}" in the config, and it is not there. {scope} has examples: look '
+                             'for tta_pipeline in its configs/_base_.')
+    if (cfg.model.get('roi_head') or {}).get('mask_head'):
+        raise UsageError('--tta: mmdet merges boxes only, and this model predicts masks. For the boxes alone add '
+                         '--cfg-options model.roi_head.mask_head=None test_evaluator.metric=bbox')
+    cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
+    dataset.pipeline = cfg.tta_pipeline
+
+
+def results_dumper(cfg: Config, path: str) -> DumpResults:
+    """The metric that writes the predictions to ``path``, compact where the task library's are large."""
+    scope = cfg.get('default_scope')
+    if scope == 'mmdet':
+        from mmdet.evaluation import DumpDetResults  # masks as RLE
+        return DumpDetResults(out_file_path=path)
+    return (DumpSegResults if scope == 'mmseg' else DumpResults)(out_file_path=path)
+
+
+def _scope(cfg: Config, option: str) -> str:
+    scope = cfg.get('default_scope')
+    if scope not in ('mmpretrain', 'mmdet', 'mmseg'):
+        raise UsageError(f'{option} needs default_scope "mmpretrain", "mmdet" or "mmseg" in the config, '
+                         f'and it is "{scope}".')
+    return scope

@@ -1,0 +1,75 @@
+"""Files under their final name are whole."""
+import io
+
+import pytest
+import torch
+from mmengine.fileio import get_file_backend
+
+from mmscalenet.engine import UsageError, WholeFileBackend, check_checkpoint, is_whole, remove_temporary, whole_file
+from mmscalenet.engine.runner import replace_parts
+
+
+def test_backend_writes_bytes_and_text(tmp_path):
+    backend = WholeFileBackend()
+    backend.put(b'abc', tmp_path / 'new/folder/file')
+    backend.put_text('größer', str(tmp_path / 'text'))
+    backend.put_text('kleiner', str(tmp_path / 'text'))
+    assert backend.get(tmp_path / 'new/folder/file') == b'abc'
+    assert backend.get_text(tmp_path / 'text') == 'kleiner'
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ['text']
+
+
+def test_a_writer_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / 'file'
+    path.write_text('old')
+    with pytest.raises(ValueError), whole_file(path) as temporary:
+        temporary.write_text('half')
+        raise ValueError
+    assert path.read_text() == 'old' and list(tmp_path.iterdir()) == [path]
+
+
+def test_remove_temporary(tmp_path):
+    for name in ('.epoch_1.pth.123.tmp', 'epoch_1.pth', '.hidden', '.other.tmp', 'notes.tmp'):
+        (tmp_path / name).touch()
+    remove_temporary(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {'epoch_1.pth', '.hidden', '.other.tmp', 'notes.tmp'}
+    remove_temporary(tmp_path / 'absent')
+
+
+def test_replaces_the_local_backend():
+    replace_parts()
+    replace_parts()
+    assert isinstance(get_file_backend('some/path'), WholeFileBackend)
+
+
+@pytest.fixture
+def checkpoint() -> bytes:
+    buffer = io.BytesIO()
+    torch.save(dict(state_dict=dict(weight=torch.arange(1000.))), buffer)
+    return buffer.getvalue()
+
+
+def test_is_whole(tmp_path, checkpoint):
+    path = tmp_path / 'file.pth'
+    assert not is_whole(path)
+    path.write_bytes(checkpoint)
+    assert is_whole(path)
+    for cut in (0, 1, len(checkpoint) // 2, len(checkpoint) - 1):
+        path.write_bytes(checkpoint[:cut])
+        assert not is_whole(path), cut
+    middle = len(checkpoint) // 2
+    path.write_bytes(checkpoint[:middle] + bytes(8) + checkpoint[middle + 8:])
+    assert not is_whole(path), 'zeroed bytes were not noticed'
+    path.write_bytes(bytes(len(checkpoint)))
+    assert not is_whole(path)
+
+
+def test_check_checkpoint(tmp_path, checkpoint):
+    path = tmp_path / 'file.pth'
+    path.write_bytes(checkpoint)
+    check_checkpoint(str(path), 'checkpoint')
+    torch.save(dict(weight=torch.zeros(3)), path, _use_new_zipfile_serialization=False)  # as before torch 1.6
+    check_checkpoint(str(path), 'checkpoint')
+    check_checkpoint('https://host/file.pth', 'checkpoint')
+    with pytest.raises(UsageError, match='does not exist'):
+        check_checkpoint(str(tmp_path), 'checkpoint')
