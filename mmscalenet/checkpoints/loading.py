@@ -20,7 +20,7 @@ from .resizing import resize
 _ARGUMENTS = (
     (r'dist_token$', "base='mmpretrain.DistilledVisionTransformer'", 'base without distillation, e.g. '
      "'mmpretrain.VisionTransformer'"),
-    (r'cls_token$', 'with_cls_token=True', 'with_cls_token=False'),
+    (r'cls_token$', '', 'with_cls_token=False'),
     (r'patch_embed\.projection\.bias$', 'patch_bias=True', 'patch_bias=False'),
     (r'patch_embed\.norm\.', 'patch_norm=True', 'patch_norm=False'),
     (r'(pre_norm|ln_pre)\.', 'pre_norm=True', 'pre_norm=False'),
@@ -78,11 +78,12 @@ def _fit(backbone: nn.Module, source: Source) -> tuple[dict[str, Tensor], Report
     is_mmseg_vit = any(name.endswith('.attn.attn.in_proj_weight') for name in model)
     file = to_mmseg(source.state) if is_mmseg_vit else source.state
     _check_family_and_width(model, file)
+    file, dropped = _drop_token(model, file)
     file = _match_blocks(backbone, model, file)
 
     new, ignored = _check_names(model, file)
     report = Report('', [name for name in file if name in model], newly_initialised=new,
-                    ignored=[*source.ignored, *ignored])
+                    ignored=[*source.ignored, *dropped, *ignored])
     state, wrong = {}, []
     for name in report.loaded:
         value, wanted = file[name], model[name]
@@ -112,6 +113,15 @@ def _check_family_and_width(model: Mapping[str, Tensor], file: Mapping[str, Tens
         raise CheckpointError(f'the file has embed_dims={widths[0]}, the model embed_dims={widths[1]}; they must agree')
 
 
+def _drop_token(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The file without its class token for a model that was built without one, as for dense prediction."""
+    names = ('cls_token', 'pos_embed')
+    if 'cls_token' in model or 'dist_token' in file or not all(name in file for name in names):
+        return dict(file), []
+    kept = {name: value for name, value in file.items() if name != 'cls_token'}
+    return {**kept, 'pos_embed': file['pos_embed'][:, 1:]}, ['cls_token']
+
+
 def _match_blocks(backbone: nn.Module, model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Check the depth, and lay the blocks of a base out for a model that holds a copy for every position."""
     lists = position_lists(backbone)
@@ -127,8 +137,9 @@ def _match_blocks(backbone: nn.Module, model: Mapping[str, Tensor], file: Mappin
         for name, positions in lists.items():
             trained = file.get(f'{name}.positions.layer_map')
             if trained is not None and trained.tolist() != positions.layer_map:
-                raise CheckpointError(f'the file was trained with layer_map={trained.tolist()} in {name}, the model has '
-                                      f'{positions.layer_map}; give the model the layer_map of the file')
+                raise CheckpointError(
+                    f'the file was trained with layer_map={trained.tolist()} in {name}, the model has '
+                    f'{positions.layer_map}; give the model the layer_map of the file')
         return dict(file)
     if have not in (base, wanted):
         raise CheckpointError(

@@ -98,7 +98,7 @@ def expand(backbone: nn.Module,
         for block in blocks:
             prepare_block(block)
         container = PositionList(blocks, layer_map, positions, share)
-        container.to(next(blocks[0].parameters()).device)
+        container.positions.to(next(blocks[0].parameters()))  # device and dtype
         setattr(owner, attribute, container)
     _move_taps(backbone, containers)
     if not isinstance(backbone, Expanded):

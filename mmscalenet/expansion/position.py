@@ -1,5 +1,6 @@
 """A position: one place in the expanded depth, and all that it does not share."""
 import copy
+from functools import partial
 
 import torch
 import torch.nn as nn
@@ -38,6 +39,8 @@ class Position(BaseModule):
         self.with_cp = with_cp
         self.drop_path = DropPath(drop_path)
         self.adapter = adapter
+        #: Given the attention and its input, runs the one on the other; e.g. within windows. None: as it is.
+        self.around_attention: nn.Module | None = None
         self.gate_init = gate
         if gate is not None:
             self.gate = nn.Parameter(torch.full((2, ), float(gate)))
@@ -74,7 +77,10 @@ class Position(BaseModule):
         norm1 = self.norm1 or getattr(block, split.norm1)
         norm2 = self.norm2 or getattr(block, split.norm2)
 
-        out = split.attention(attn, norm1(x), *args)
+        attention = partial(split.attention, attn)
+        if self.around_attention is not None:
+            attention = partial(self.around_attention, attention)
+        out = attention(norm1(x), *args)
         x = x + self.drop_path(out if self.gate is None else self.gate[0] * out)
         h = norm2(x)
         out = ffn(h)

@@ -1,3 +1,4 @@
 from .backbones import ScaleNetDeiT, ScaleNetSwin
+from .necks import SimpleFeaturePyramid
 
-__all__ = ['ScaleNetDeiT', 'ScaleNetSwin']
+__all__ = ['ScaleNetDeiT', 'ScaleNetSwin', 'SimpleFeaturePyramid']

@@ -97,10 +97,19 @@ def test_tensors_without_a_place_name_the_argument():
     refuse(mmseg_vit(patch_bias=False), file_of('timm_deit'), r'patch_embed\.projection\.bias \(.*patch_bias=True')
     refuse(mmpretrain_vit(), file_of('deit3'), r'layers\.0\.attn\.gamma1.*layer_scale_init_value=1e-5')
     refuse(mmpretrain_vit(layer_scale_init_value=1.), file_of('timm_deit'), r'lacks .*layer_scale_init_value=0')
-    refuse(mmpretrain_vit(with_cls_token=False), file_of('timm_deit'), 'no place for cls_token .*with_cls_token=True')
     refuse(mmpretrain_vit(), {**file_of('timm_deit'), 'blocks.0.attn.q_norm.weight': torch.ones(8)}, 'q_norm')
     refuse(mmpretrain_vit(), mmseg_vit(final_norm=False).state_dict(), r'lacks ln1\..*final_norm=False')
     refuse(mmpretrain_swin(), mmpretrain_swin(use_abs_pos_embed=True).state_dict(), 'use_abs_pos_embed=True')
+
+
+def test_the_class_token_is_left_out_for_a_model_without_one():
+    whole, without = mmpretrain_vit(out_type='raw'), mmpretrain_vit(with_cls_token=False, out_type='featmap')
+    file = file_of('timm_deit')
+    load_pretrained(whole, file)
+    report = load_pretrained(without, file)
+    assert 'cls_token' in report.ignored
+    assert torch.equal(without.pos_embed, whole.pos_embed[:, 1:])
+    assert torch.equal(without.layers[0].attn.qkv.weight, whole.layers[0].attn.qkv.weight)
 
 
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])

@@ -294,6 +294,22 @@ def test_weights_trained_with_another_layer_map_are_refused():
     assert interleaved.layers.layer_map == [0, 0, 1, 1, 2, 2, 3, 3]
 
 
+@every_parent
+@pytest.mark.parametrize('adapter', [dict(type='ParallelAdapter'), dict(type='LoRA', rank=2)])
+def test_mixed_precision_trains(name, adapter):
+    ours = moved(build_scalenet(name, adapter=adapter, gate=0.5)).train()
+    with torch.autocast('cpu', torch.bfloat16):
+        loss = sum(o.float().square().mean() for o in flatten(ours(image())))
+    loss.backward()
+    owned = [p for n, p in ours.named_parameters() if '.positions.' in n]
+    assert owned and all(p.grad is not None and torch.isfinite(p.grad).all() for p in owned)
+
+
+def test_positions_take_device_and_dtype_of_the_base():
+    ours = mmscalenet.expand(build_parent('mmpretrain-vit').double())
+    assert {p.dtype for p in ours.parameters()} == {torch.float64}
+
+
 def test_base_weights_load_by_name():
     parent = build_parent('mmseg-vit')
     ours = build_scalenet('mmseg-vit', gate=0).eval()

@@ -1,5 +1,11 @@
+from collections.abc import Sequence
+
+import torch.nn as nn
+
+from mmscalenet.expansion import position_lists
 from mmscalenet.registry import MODELS
 
+from ..layers import WindowedTokens
 from .scalenet import ScaleNet
 
 
@@ -11,6 +17,10 @@ class ScaleNetDeiT(ScaleNet):
         base (str, optional): The backbone to build on, e.g. 'mmpretrain.DistilledVisionTransformer'. Defaults to None:
             the VisionTransformer of the library whose config it is, or the one that takes all given arguments
             (mmpretrain's takes ``arch``, mmseg's takes ``embed_dims``).
+        window_size (int): Side in tokens of the windows in which positions attend, for large images (ViTDet, arXiv
+            2203.16527; needs ``with_cls_token=False``). Defaults to 0: every position attends to the whole image.
+        global_positions (int | Sequence[int]): The positions that attend to the whole image all the same: how many, at
+            equal distances with the last among them, or which. Defaults to 4, as in ViTDet.
         **kwargs: Options of :func:`mmscalenet.expand` (``scale``, ``layer_map``, ``adapter``, ``share``, ``gate``,
             ``unshare``, ``freeze``, ``with_cp``), and the parent's own arguments, which keep their meaning.
             ``out_indices`` counts blocks, from the end if negative. ``init_cfg=dict(type='Pretrained',
@@ -29,3 +39,38 @@ class ScaleNetDeiT(ScaleNet):
     """
 
     parents = {'mmpretrain': 'VisionTransformer', 'mmseg': 'VisionTransformer'}
+
+    def __init__(self, *, window_size: int = 0, global_positions: int | Sequence[int] = 4, **kwargs) -> None:
+        super().__init__(**kwargs)
+        if isinstance(window_size, bool) or not isinstance(window_size, int) or window_size < 0:
+            raise ValueError(f'window_size={window_size!r} is not allowed; give 0 (no windows) or tokens a side')
+        if window_size:
+            self._use_windows(window_size, global_positions)
+
+    @classmethod
+    def own_arguments(cls) -> tuple[str, ...]:
+        return ('window_size', 'global_positions')
+
+    def _use_windows(self, size: int, global_positions: int | Sequence[int]) -> None:
+        layers = position_lists(self)['layers']
+        whole = _spread(global_positions, len(layers))
+        for p, position in enumerate(layers.positions):
+            if p not in whole:
+                position.around_attention = WindowedTokens(size)
+        # the parent's loop over positions does not say how many rows the tokens have
+        self.patch_embed.register_forward_hook(self._note_grid)
+
+    def _note_grid(self, module: nn.Module, inputs: tuple, outputs: tuple) -> None:
+        for position in position_lists(self)['layers'].positions:
+            if position.around_attention is not None:
+                position.around_attention.hw_shape = tuple(outputs[1])
+
+
+def _spread(global_positions: int | Sequence[int], length: int) -> set[int]:
+    """The positions that attend to the whole image."""
+    if isinstance(global_positions, int) and not isinstance(global_positions, bool) and 0 <= global_positions <= length:
+        return {(i + 1) * length // global_positions - 1 for i in range(global_positions)}
+    if isinstance(global_positions, Sequence) and set(global_positions) <= set(range(length)):
+        return set(global_positions)
+    raise ValueError(f'global_positions={global_positions!r} is not allowed; give a number from 0 to {length}, or '
+                     f'positions from 0 to {length - 1}')

@@ -1,7 +1,8 @@
 """Shifted-window attention through scaled_dot_product_attention, for the Swin of mmpretrain, mmdet and mmseg.
 
-The parents build the shift mask anew in every block of every forward and attend outside SDPA. Here the distinct masks
-(at most four: inside, right edge, bottom edge, corner) are made once for each shape.
+The parents build the shift mask anew in every block of every forward, move the tokens in three steps (pad, roll, cut
+into windows) each way, and attend outside SDPA. Here the distinct masks (at most four: inside, right edge, bottom edge,
+corner) and the place of every token are made once for each shape, and tokens move in one step each way.
 Swin Transformer: arXiv 2103.14030, section 3.2.
 """
 from functools import lru_cache
@@ -11,6 +12,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 #: The parents whose attention can be replaced, and the one kind of window attention inside that is.
 PARENTS = tuple(f'{module}.{name}' for module in (
@@ -19,24 +21,73 @@ PARENTS = tuple(f'{module}.{name}' for module in (
 
 
 @lru_cache(maxsize=64)
-def edge_masks(window: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    """The masks of the four kinds of shifted windows, (4, N, N) with N = window**2: inside, right, bottom, corner.
+@torch.inference_mode(False)  # also for later training
+def edge_masks(size: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The masks of the four kinds of shifted windows, (4, N, N) with N = size**2: inside, right, bottom, corner.
 
     -100 between tokens that only the cyclic shift brought together, as in the parents, else 0.
     """
-    wrapped = torch.arange(window, device=device) >= window - shift
+    wrapped = torch.arange(size, device=device) >= size - shift
     row, column = (grid.flatten().int() for grid in torch.meshgrid(wrapped, wrapped, indexing='ij'))
     regions = torch.stack([row * 0, column, row, 2 * row + column])
     return (regions[:, :, None] != regions[:, None, :]).to(dtype) * -100
 
 
 @lru_cache(maxsize=64)
+@torch.inference_mode(False)
 def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
     """Which of the four masks each of rows x columns windows takes, (rows * columns,)."""
     kinds = torch.zeros(rows, columns, dtype=torch.long, device=device)
     kinds[:, -1] += 1
     kinds[-1, :] += 2
     return kinds.flatten()
+
+
+@lru_cache(maxsize=64)
+@torch.inference_mode(False)
+def window_order(height: int, width: int, size: int, shift: int,
+                 device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Where tokens go: the token at every place of the windows, the places of padding, the place of every token."""
+    length = height * width
+    tokens = torch.arange(length, device=device).view(height, width)
+    tokens = F.pad(tokens, (0, -width % size, 0, -height % size), value=length)
+    tokens = tokens.roll((-shift, -shift), (0, 1))
+    rows, columns = (n // size for n in tokens.shape)
+    order = tokens.view(rows, size, columns, size).transpose(1, 2).flatten()
+    return order % length, (order == length).nonzero()[:, 0], order.argsort()[:length]
+
+
+def _to_windows(x: Tensor, order: Tensor, padding: Tensor) -> Tensor:
+    x = x.index_select(1, order)
+    return x.index_fill_(1, padding, 0) if len(padding) else x
+
+
+class ToWindows(torch.autograd.Function):
+    """Tokens (B, L, C) into the order of windows. The gradient is a gather as well, not the slower scatter."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, padding: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        return _to_windows(x, order, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple:
+        return grad.index_select(1, *ctx.saved_tensors), None, None, None
+
+
+class FromWindows(torch.autograd.Function):
+    """The way back from :class:`ToWindows`; padding is dropped."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, padding: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(order, padding)
+        return x.index_select(1, place)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple:
+        return _to_windows(grad, *ctx.saved_tensors), None, None, None
 
 
 class WindowAttention(BaseModule):
@@ -70,23 +121,10 @@ class WindowAttention(BaseModule):
         if length != height * width:
             raise ValueError(f'query has {length} tokens, and hw_shape={tuple(hw_shape)} means {height * width}')
         size, shift = self.window_size, self._shift(height, width)
-
-        x = query.view(batch, height, width, channels)
-        bottom, right = -height % size, -width % size
-        if bottom or right:
-            x = F.pad(x, (0, 0, 0, right, 0, bottom))
-        if shift:
-            x = x.roll((-shift, -shift), (1, 2))
-        rows, columns = (height + bottom) // size, (width + right) // size
-        x = x.view(batch, rows, size, columns, size, channels).transpose(2, 3)
-        x = self._attend(x.reshape(-1, size * size, channels), rows, columns, shift)
-        x = x.view(batch, rows, columns, size, size, channels).transpose(2, 3)
-        x = x.reshape(batch, height + bottom, width + right, channels)
-        if shift:
-            x = x.roll((shift, shift), (1, 2))
-        if bottom or right:
-            x = x[:, :height, :width]
-        return self.drop(x.reshape(batch, length, channels))
+        places = window_order(height, width, size, shift, query.device)
+        x = ToWindows.apply(query, *places).view(-1, size * size, channels)
+        x = self._attend(x, -(-height // size), -(-width // size), shift)
+        return self.drop(FromWindows.apply(x.view(batch, -1, channels), *places))
 
     def _shift(self, height: int, width: int) -> int:
         """The parents' rule: in classification a map of one window is not shifted, and a smaller one is refused."""

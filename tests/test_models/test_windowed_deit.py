@@ -1,0 +1,111 @@
+"""Windowed attention with a few global positions (ViTDet) on a grown DeiT."""
+import copy
+import pickle
+
+import pytest
+import torch
+from parents import DEIT_ARCH, build_parent, copy_base, image
+
+import mmscalenet
+from mmscalenet import ScaleNetDeiT
+
+DENSE = dict(arch=DEIT_ARCH, img_size=64, patch_size=8, with_cls_token=False, out_type='featmap', final_norm=False)
+
+
+def build(**kwargs):
+    return ScaleNetDeiT(**{**copy.deepcopy(DENSE), **kwargs}).eval()
+
+
+def windowed(model):
+    return [p for p, position in enumerate(model.layers.positions) if position.around_attention is not None]
+
+
+@pytest.mark.parametrize('global_positions, expected', [
+    (4, [0, 2, 4, 6]), (0, list(range(8))), (8, []), (1, list(range(7))), ([0, 7], [1, 2, 3, 4, 5, 6])
+])
+def test_global_positions_count_positions_not_blocks(global_positions, expected):
+    assert windowed(build(window_size=3, global_positions=global_positions)) == expected
+
+
+def test_one_shared_block_may_run_globally_and_within_windows():
+    """Cyclic at scale 2: block 0 runs at positions 0 and 4."""
+    model = build(window_size=3, global_positions=[4, 7])
+    assert model.layers.layer_map[0] == model.layers.layer_map[4]
+    assert 0 in windowed(model) and 4 not in windowed(model)
+
+
+def test_windows_as_large_as_the_map_change_nothing():
+    plain, model = build(), build(window_size=8, global_positions=0)
+    model.load_state_dict(plain.state_dict())
+    x = image((64, 64))
+    torch.testing.assert_close(model(x)[0], plain(x)[0])
+
+
+@pytest.mark.parametrize('size', [(64, 64), (50, 93)])
+def test_windows_see_nothing_of_each_other(size):
+    model = build(window_size=3, global_positions=0, scale=1, adapter=None)
+    x = image(size, batch=1).requires_grad_()
+    out, = model(x)
+    out[0, :, 4, 5].sum().backward()  # the window of rows 3 to 5 and columns 3 to 5, 24 to 47 pixels
+    seen = x.grad[0].abs().sum(0) > 0
+    assert seen[24:48, 24:48].any()
+    seen[24:48, 24:48] = False
+    assert not seen.any()
+
+
+def test_windowed_positions_equal_the_parent_run_on_each_window():
+    parent = build_parent('mmpretrain-vit', with_cls_token=False, out_type='featmap', img_size=64)
+    parent.eval()
+    model = build(window_size=4, global_positions=0, scale=1, adapter=None, final_norm=True)
+    copy_base(parent, model)
+    x = image((64, 64))
+    whole, = model(x)
+    tokens, _ = parent.patch_embed(x)
+    tokens = (tokens + parent.pos_embed).view(2, 2, 4, 2, 4, -1).transpose(2, 3).reshape(8, 16, -1)
+    for layer in parent.layers:
+        tokens = layer(tokens)
+    expected = parent.ln1(tokens).view(2, 2, 2, 4, 4, -1).transpose(2, 3).reshape(2, 8, 8, -1).permute(0, 3, 1, 2)
+    torch.testing.assert_close(whole, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_copies_note_the_size_of_their_own_images():
+    model = build(window_size=3)
+    for other in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        small, large = image((32, 32)), image((80, 64))
+        expected = model(small)[0]
+        other(large)
+        assert torch.equal(other(small)[0], expected)
+        assert torch.equal(model(small)[0], expected)
+
+
+def test_base_checkpoint_loads_and_trains(tmp_path):
+    base = build_parent('mmpretrain-vit')  # with a class token, for images half as large
+    torch.save(base.state_dict(), tmp_path / 'base.pth')
+    model = build(window_size=3, with_cp=True, init_cfg=dict(type='Pretrained', checkpoint=str(tmp_path / 'base.pth')))
+    model.init_weights()
+    assert torch.equal(model.layers.blocks[2].attn.qkv.weight, base.layers[2].attn.qkv.weight)
+    model.train()(image((48, 72)))[0].square().sum().backward()
+    assert all(p.grad is not None for n, p in model.named_parameters())
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(window_size=-1), 'window_size=-1'),
+    (dict(window_size=2.5), 'window_size=2.5'),
+    (dict(window_size=3, global_positions=9), 'global_positions=9 is not allowed; give a number from 0 to 8'),
+    (dict(window_size=3, global_positions=[8]), 'global_positions=\\[8\\]'),
+])
+def test_bad_arguments(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        build(**arguments)
+
+
+def test_a_class_token_belongs_to_no_window():
+    model = ScaleNetDeiT(arch=DEIT_ARCH, img_size=64, patch_size=8, window_size=3)
+    with pytest.raises(ValueError, match='65 tokens are no map of 8x8: windows need with_cls_token=False'):
+        model(image())
+
+
+def test_mmsegs_vit_has_windows_too():
+    model = mmscalenet.ScaleNetDeiT(embed_dims=24, num_layers=4, num_heads=2, img_size=64, patch_size=8,
+                                    with_cls_token=False, window_size=3).eval()
+    assert model(image((64, 48)))[0].shape == (2, 24, 8, 6)
