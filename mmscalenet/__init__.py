@@ -8,7 +8,7 @@ try:
     from .expansion import Expanded, expand, layer_table
     from .models import ScaleNetDeiT, ScaleNetSwin
     from .registry import ADAPTERS, MODELS
-except ImportError as error:
+except (ImportError, OSError) as error:  # a broken shared library raises OSError
     # the doctor has to start where something is missing: that is what it is for
     if 'mmscalenet.doctor' not in sys.orig_argv:
         raise ImportError(f'{error}; `python -m mmscalenet.doctor` says what is missing and how to get it') from error

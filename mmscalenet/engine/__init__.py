@@ -6,11 +6,11 @@ from .hooks import WholeCheckpointHook
 from .metrics import DumpSegResults
 from .missing_files import name_missing_files
 from .optimizers import CPUAmpOptimWrapper
-from .resume import last_whole_checkpoint
+from .resume import checkpoint_folder, last_whole_checkpoint
 from .runner import build_runner
 
 __all__ = [
     'CPUAmpOptimWrapper', 'DumpSegResults', 'UsageError', 'WholeCheckpointHook', 'WholeFileBackend',
-    'add_common_arguments', 'build_runner', 'check_checkpoint', 'is_whole', 'last_whole_checkpoint', 'load_config',
-    'name_missing_files', 'one_line_errors', 'remove_temporary', 'whole_file'
+    'add_common_arguments', 'build_runner', 'check_checkpoint', 'checkpoint_folder', 'is_whole',
+    'last_whole_checkpoint', 'load_config', 'name_missing_files', 'one_line_errors', 'remove_temporary', 'whole_file'
 ]

@@ -5,6 +5,12 @@ from pathlib import Path
 from .files import is_whole
 
 
+def checkpoint_folder(work_dir: str | Path, hook: dict | None = None) -> Path:
+    """Where the checkpoint hook with config ``hook`` writes: the work directory, or one of its name elsewhere."""
+    work_dir = Path(work_dir)
+    return Path(hook['out_dir']) / work_dir.name if hook and hook.get('out_dir') else work_dir
+
+
 def last_whole_checkpoint(work_dir: str, hook: dict | None = None) -> tuple[str | None, list[str]]:
     """The newest complete checkpoint of a work directory.
 
@@ -19,9 +25,7 @@ def last_whole_checkpoint(work_dir: str, hook: dict | None = None) -> tuple[str 
     Returns:
         tuple[str | None, list[str]]: The checkpoint, None if there is none, and the newer ones that are damaged.
     """
-    hook = hook or {}
-    work_dir = Path(work_dir)
-    folder = Path(hook['out_dir']) / work_dir.name if hook.get('out_dir') else work_dir
+    folder, work_dir, hook = checkpoint_folder(work_dir, hook), Path(work_dir), hook or {}
     template = hook.get('filename_tmpl') or ('epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth')
     pattern = re.compile(re.escape(template).replace(r'\{\}', r'\d+'))
 

@@ -13,7 +13,7 @@ def show_results(cfg: Config, folder: str) -> None:
     hook_type, visualizer_type, switches = {
         'mmpretrain': ('VisualizationHook', 'UniversalVisualizer', dict(enable=True, interval=1, out_dir=folder)),
         'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer', dict(draw=True, test_out_dir=folder)),
-        'mmseg': ('SegVisualizationHook', 'SegLocalVisualizer', dict(draw=True)),
+        'mmseg': ('SegVisualizationHook', 'SegLocalVisualizer', dict(draw=True, interval=1)),
     }[_scope(cfg, '--show-dir')]
     hooks = cfg.get('default_hooks') or {}
     cfg.default_hooks = dict(hooks, visualization=dict(hooks.get('visualization', dict(type=hook_type)), **switches))

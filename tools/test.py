@@ -1,0 +1,50 @@
+"""Test a checkpoint with a config of mmpretrain, mmdet or mmseg."""
+import argparse
+import os
+
+import mmscalenet  # noqa: F401  our names exist even where a config forgot custom_imports
+from mmscalenet.engine import (
+    UsageError,
+    add_common_arguments,
+    build_runner,
+    check_checkpoint,
+    load_config,
+    name_missing_files,
+    one_line_errors,
+)
+from mmscalenet.engine.testing import results_dumper, show_results, use_tta
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('checkpoint', help='checkpoint file')
+    parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this pickle file')
+    parser.add_argument('--show-dir', help='draw the predictions on the images and write them into this folder')
+    parser.add_argument('--tta', action='store_true', help='test-time augmentation, as tta_model and tta_pipeline of '
+                        'the config say (mmpretrain: flips, unless the config says otherwise)')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    check_checkpoint(args.checkpoint, 'checkpoint')
+    cfg.load_from = args.checkpoint
+    if args.out and not args.out.endswith(('.pkl', '.pickle')):
+        raise UsageError(f'--out "{args.out}": the name must end in .pkl or .pickle.')
+    if args.show_dir:
+        show_results(cfg, os.path.abspath(args.show_dir))
+    if args.tta:
+        use_tta(cfg, shown=bool(args.show_dir))
+    with name_missing_files(cfg):
+        runner = build_runner(cfg)
+        if args.out:
+            runner.test_evaluator.metrics.append(results_dumper(cfg, args.out))
+        runner.test()
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,104 @@
+"""Train the model of a config of mmpretrain, mmdet or mmseg."""
+import argparse
+import os
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.device import get_device
+
+import mmscalenet  # noqa: F401  our names exist even where a config forgot custom_imports
+from mmscalenet.engine import (
+    UsageError,
+    add_common_arguments,
+    build_runner,
+    check_checkpoint,
+    checkpoint_folder,
+    last_whole_checkpoint,
+    load_config,
+    name_missing_files,
+    one_line_errors,
+    remove_temporary,
+)
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('config', help='config file')
+    parser.add_argument('--resume', nargs='?', const='auto', help='go on from this checkpoint; alone or as "auto", '
+                        'from the last whole one in the work directory, if there is one')
+    parser.add_argument('--amp', action='store_true', help='mixed precision: on a GPU as the config says (float16 '
+                        'unless optim_wrapper.dtype is set), on a CPU bfloat16')
+    parser.add_argument('--auto-scale-lr', action='store_true', help='scale the learning rate with the batch size')
+    parser.add_argument('--no-validate', action='store_true', help='do not evaluate during training')
+    add_common_arguments(parser)
+    return parser.parse_args()
+
+
+def use_amp(cfg: Config) -> None:
+    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
+    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+        raise UsageError(f'--amp needs optim_wrapper.type "OptimWrapper" in the config, and it is "{kind}".')
+    cfg.optim_wrapper.type = 'AmpOptimWrapper'
+    cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
+
+
+def check_amp(cfg: Config) -> None:
+    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and cfg.get('default_scope') == 'mmdet' \
+            and get_device() == 'cpu':
+        raise UsageError('mixed precision of a detector needs a GPU: on a CPU it is bfloat16, which the ops of mmcv '
+                         '(NMS, RoIAlign) do not take. Leave out --amp, or set optim_wrapper.type=OptimWrapper where '
+                         'the config asks for it.')
+
+
+def scale_lr(cfg: Config) -> None:
+    if not (cfg.get('auto_scale_lr') or {}).get('base_batch_size'):
+        raise UsageError('--auto-scale-lr needs the batch size that the learning rate was chosen for, and the config '
+                         'does not say it. Add auto_scale_lr = dict(base_batch_size=N).')
+    cfg.auto_scale_lr.enable = True
+
+
+def checkpoint_hook(cfg: Config) -> dict | None:
+    return (cfg.get('default_hooks') or {}).get('checkpoint')
+
+
+def resume(cfg: Config, checkpoint: str) -> None:
+    """Point the config at the checkpoint to go on from."""
+    cfg.resume = True
+    if checkpoint != 'auto':
+        check_checkpoint(checkpoint, 'checkpoint')
+        cfg.load_from = checkpoint
+        return
+    found, damaged = last_whole_checkpoint(cfg.work_dir, checkpoint_hook(cfg))
+    if os.environ['LOCAL_RANK'] == '0':
+        for path in damaged:
+            print(f'warning: {path} is damaged and passed over', flush=True)
+        print(f'resume: going on from {found}' if found else
+              f'resume: no checkpoint in {cfg.work_dir} yet, starting at the beginning', flush=True)
+    if found:
+        cfg.load_from = found
+    else:
+        cfg.resume = False
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    cfg = load_config(args)
+    if args.no_validate:
+        cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
+    if args.amp:
+        use_amp(cfg)
+    check_amp(cfg)
+    if args.auto_scale_lr:
+        scale_lr(cfg)
+    if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
+        resume(cfg, args.resume or 'auto')
+    if os.environ['LOCAL_RANK'] == '0':
+        for folder in {Path(cfg.work_dir), checkpoint_folder(cfg.work_dir, checkpoint_hook(cfg))}:
+            remove_temporary(folder)
+    with name_missing_files(cfg):
+        build_runner(cfg).train()
+
+
+if __name__ == '__main__':
+    main()
