@@ -1,4 +1,5 @@
 """Registries of scope 'mmscalenet': children of mmengine's, so that any config can write ``type='mmscalenet.X'``."""
+from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
 from mmengine.registry import Registry
@@ -8,3 +9,5 @@ ADAPTERS = Registry('adapter', scope='mmscalenet', locations=['mmscalenet.expans
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, scope='mmscalenet',
     locations=['mmscalenet.engine.optimizers'])
+DATASETS = Registry(
+    'dataset', parent=MMENGINE_DATASETS, scope='mmscalenet', locations=['mmscalenet.datasets.fashion_scenes'])

@@ -12,6 +12,7 @@ from .errors import UsageError
 
 # What a path or a data set's class is recognised by, and where its files come from.
 SOURCES = {
+    r'fashion[-_]?scenes': 'Make it: python tools/dataset_converters/fashion_scenes.py',
     r'fashion[-_]?mnist': 'Make it: python tools/dataset_converters/prepare_fashion_mnist.py',
     r'\bade\b|ade20k|adechallenge':
     'Get ADEChallengeData2016.zip from http://sceneparsing.csail.mit.edu and unpack it into data/ade/',

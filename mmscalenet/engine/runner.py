@@ -2,8 +2,9 @@
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.fileio import register_backend
-from mmengine.registry import HOOKS, OPTIM_WRAPPERS, RUNNERS
+from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, RUNNERS
 from mmengine.runner import Runner
+from torch import nn
 
 from .distributed import init_processes
 from .files import WholeFileBackend
@@ -19,6 +20,8 @@ def replace_parts() -> None:
     register_backend('local', WholeFileBackend, force=True, prefixes='')
     HOOKS.register_module(name='CheckpointHook', module=WholeCheckpointHook, force=True)
     if get_device() == 'cpu':
+        # torch's SyncBatchNorm has no CPU version; mmengine replaces it only where one process trains alone
+        MODELS.register_module(name='SyncBN', module=nn.BatchNorm2d, force=True)
         OPTIM_WRAPPERS.register_module(name='AmpOptimWrapper', module=CPUAmpOptimWrapper, force=True)
 
 
