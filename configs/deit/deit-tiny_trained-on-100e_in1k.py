@@ -1,0 +1,4 @@
+# The base itself, trained on for the same extra epochs: what growing has to beat.
+_base_ = './scalenet-deit-tiny-x2_100e_in1k.py'
+
+model = dict(backbone=dict(scale=1, adapter=None))

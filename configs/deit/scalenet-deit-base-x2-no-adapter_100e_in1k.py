@@ -1,0 +1,4 @@
+# Sharing alone: added positions have nothing of their own.
+_base_ = './scalenet-deit-base-x2_100e_in1k.py'
+
+model = dict(backbone=dict(adapter=None))

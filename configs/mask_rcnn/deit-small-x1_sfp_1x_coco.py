@@ -1,0 +1,4 @@
+# The base with the same code: what growing has to beat.
+_base_ = '../mask_rcnn_scalenet_deit.py'
+
+model = dict(backbone=dict(scale=1, adapter=None))

@@ -1,0 +1,4 @@
+# float16 is known to overflow in Swin; prefer bfloat16 where the GPU has it.
+_base_ = '../mask_rcnn_scalenet_swin.py'
+
+optim_wrapper = dict(type='AmpOptimWrapper', dtype='float16')

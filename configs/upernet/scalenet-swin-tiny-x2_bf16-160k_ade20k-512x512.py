@@ -1,0 +1,3 @@
+_base_ = '../upernet_scalenet_swin.py'
+
+optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')

@@ -1,0 +1,4 @@
+# The base with the same code: what growing has to beat.
+_base_ = '../upernet_scalenet_swin.py'
+
+model = dict(backbone=dict(scale=1, adapter=None))
