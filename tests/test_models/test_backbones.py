@@ -176,6 +176,26 @@ def test_init_weights_keeps_the_adapters_a_no_op(name):
                                                                   position.split.norm1).weight)
 
 
+@pytest.mark.parametrize('name, key, content', [
+    ('mmdet-swin', 'pretrained', lambda state: state),
+    ('mmseg-swin', 'pretrained', lambda state: dict(state_dict=state)),
+    ('mmseg-vit', 'pretrained', lambda state: state),
+    ('mmseg-vit', 'part', lambda state: {**{f'image_encoder.{n}': v for n, v in state.items()},
+                                         'text_encoder.x': torch.zeros(1)}),
+])
+def test_loads_the_file_however_the_library_names_it(tmp_path, name, key, content):
+    parent, file = build_parent(name), str(tmp_path / 'base.pth')
+    torch.save(content(parent.state_dict()), file)
+    init = dict(pretrained=file) if key == 'pretrained' else dict(init_cfg=dict(type='Pretrained_Part',
+                                                                                checkpoint=file))
+    ours = build_scalenet(name, **init)
+    ours.init_weights()
+    state = ours.state_dict()
+    assert all(torch.equal(state[n], value) for n, value in parent.state_dict().items())
+    with pytest.raises(ValueError, match="pretrained='a.pth' and init_cfg=.* both name the start weights"):
+        build_scalenet(name, **{**init, 'init_cfg': dict(type='Pretrained', checkpoint=file), 'pretrained': 'a.pth'})
+
+
 def test_every_registered_backbone_is_tested_here():
     assert set(mmscalenet.MODELS.module_dict) >= {'ScaleNetDeiT', 'ScaleNetSwin'}
     covered = {type(build_scalenet(name))._parts[0].__name__ for name in PARENTS}

@@ -12,6 +12,9 @@ from mmscalenet.expansion.expanded import bind
 
 #: Arguments of ``mmscalenet.expand`` that a config gives beside the parent's own.
 EXPAND_ARGUMENTS = tuple(inspect.signature(expand).parameters)[1:]
+#: The types of ``init_cfg`` that load a file -> prefix of the backbone's names in it; None: it is found. mmseg's
+#: MultimodalEncoderDecoder gives all its parts one file, and with it the second type.
+PREFIXES = {'Pretrained': None, 'Pretrained_Part': 'image_encoder.'}
 
 
 class ScaleNet(Expanded):
@@ -31,6 +34,7 @@ class ScaleNet(Expanded):
     def __init__(self, *, base: str | None = None, **kwargs) -> None:
         parent = self._parts[1]
         options = {name: kwargs.pop(name) for name in EXPAND_ARGUMENTS if name in kwargs and name != 'drop_path_rate'}
+        _use_init_cfg(kwargs)
         count = _count_taps(parent, kwargs)
         if 'out_indices' in kwargs:
             kwargs['out_indices'] = _tidy_out_indices(kwargs['out_indices'], count)
@@ -56,7 +60,7 @@ class ScaleNet(Expanded):
             CheckpointError: If the checkpoint does not fit or cannot be read safely.
         """
         configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
-        pretrained = [config for config in configs if config['type'] == 'Pretrained']
+        pretrained = [config for config in configs if config['type'] in PREFIXES]
         if not pretrained:
             super().init_weights()
             return
@@ -65,8 +69,21 @@ class ScaleNet(Expanded):
             positions.reset_positions()
         for config in pretrained:
             options = {key: value for key, value in config.items() if key not in ('type', 'map_location')}
-            load_pretrained(self, **options)
+            load_pretrained(self, **dict(prefix=PREFIXES[config['type']]) | options)
         self._is_init = True
+
+
+def _use_init_cfg(kwargs: dict) -> None:
+    """Turn ``pretrained``, as mmseg's segmentors hand it on, into the ``init_cfg`` that it stands for."""
+    checkpoint = kwargs.pop('pretrained', None)
+    if checkpoint is None:
+        return
+    if not isinstance(checkpoint, str):
+        raise TypeError(f'pretrained={checkpoint!r} is not allowed; give the path or URL of a file')
+    if kwargs.get('init_cfg') is not None:
+        raise ValueError(f'pretrained={checkpoint!r} and init_cfg={kwargs["init_cfg"]!r} both name the start weights; '
+                         'give one of them')
+    kwargs['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint)
 
 
 def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:

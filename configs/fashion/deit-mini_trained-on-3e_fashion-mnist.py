@@ -1,0 +1,4 @@
+# The base itself, trained on for the same extra epochs.
+_base_ = './scalenet-deit-mini-x2_3e_fashion-mnist.py'
+
+model = dict(backbone=dict(scale=1, adapter=None))

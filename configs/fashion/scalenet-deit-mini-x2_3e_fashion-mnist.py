@@ -1,0 +1,11 @@
+_base_ = './deit-mini_9e_fashion-mnist.py'
+
+# what tools/train.py leaves of the base
+checkpoint = 'work_dirs/deit-mini_9e_fashion-mnist/epoch_9.pth'
+
+model = dict(
+    backbone=dict(
+        type='mmscalenet.ScaleNetDeiT', scale=2, init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
+    head=dict(init_cfg=dict(type='Pretrained', checkpoint=checkpoint, prefix='head.')))
+
+train_cfg = dict(max_epochs=3)

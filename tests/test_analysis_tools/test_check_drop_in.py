@@ -1,0 +1,70 @@
+"""tools/analysis_tools/check_drop_in.py, run as people run it."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / 'tools/analysis_tools/check_drop_in.py'
+#: Quick ones, two of a library: a Swin and, where there is one, a ViT; one distilled, one with `pretrained='...'`.
+SHIPPED = {
+    'mmpretrain deit/deit-tiny-distilled_4xb256_in1k.py': 'DistilledVisionTransformer',
+    'mmpretrain swin_transformer/swin-tiny_16xb64_in1k.py': 'SwinTransformer',
+    'mmdet mask2former/mask2former_swin-t-p4-w7-224_8xb2-lsj-50e_coco-panoptic.py': 'SwinTransformer',
+    'mmdet swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py': 'SwinTransformer',
+    'mmseg setr/setr_vit-l_naive_8xb1-80k_cityscapes-768x768.py': 'VisionTransformer',
+    'mmseg swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py': 'SwinTransformer',
+}
+CLASSIFIER = """
+default_scope = 'mmpretrain'
+data_preprocessor = dict(num_classes=10)
+model = dict(
+    type='ImageClassifier',
+    backbone=dict(type='SwinTransformer', img_size=56, arch=dict(embed_dims=32, depths={depths},
+                                                                 num_heads=[1, 1, 2, {heads}]), pad_small_map=True),
+    neck=dict(type='GlobalAveragePooling'),
+    head=dict(type='LinearClsHead', num_classes=10, in_channels=256, loss=dict(type='CrossEntropyLoss')))
+"""
+
+
+def check(*arguments: object) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
+                          env={**os.environ, 'OMP_NUM_THREADS': '1'})
+
+
+def test_shipped_configs_run_before_and_after(tmp_path):
+    out = tmp_path / 'table.md'
+    pattern = '^(' + '|'.join(key.split()[1] for key in SHIPPED) + ')$'
+    run = check('--filter', pattern, '--out', out)
+    assert run.returncode == 0, run.stderr
+    rows = json.loads(out.with_suffix('.json').read_text())['results']
+    assert {key: row['backbone'] for key, row in rows.items()} == SHIPPED
+    for key, row in rows.items():
+        assert (row['ran'], row['before'], row['after'], row['note']) == ('whole model', '', '', ''), key
+    assert '| all |  | 6 | 6 | 6 |' in out.read_text()
+
+    again = check('--filter', pattern, '--out', out)  # nothing is run a second time
+    assert again.returncode == 0 and 'before: yes' not in again.stdout
+    assert '| all |  | 6 | 6 | 6 |' in out.read_text()
+
+
+def test_what_fails_is_shown(tmp_path):
+    wanted = {
+        (2, 2, 2, 2, 4): ('whole model', 'yes', 'yes'),
+        # runs, but cannot be expanded
+        (2, 2, 3, 2, 4): ('whole model', 'yes', 'ValueError: stages.2.blocks: layer_map=[0, 1, 2, 0, 1, 2]'),
+        # does not run unchanged either
+        (2, 2, 2, 2, 5): ('backbone alone', 'RuntimeError: shape', 'not tried'),
+    }
+    configs, out = [tmp_path / f'config_{i}.py' for i in range(len(wanted))], tmp_path / 'table.md'
+    for config, (*depths, heads) in zip(configs, wanted, strict=True):
+        config.write_text(CLASSIFIER.format(depths=depths, heads=heads))
+    run = check(*configs, '--out', out)
+    assert run.returncode == 1, run.stderr  # for the second
+    table = out.read_text()
+    assert '| all |  | 3 | 2 | 1 |' in table
+    for config, cells in zip(configs, wanted.values(), strict=True):
+        row = next(line for line in table.splitlines() if f'| {config} |' in line)
+        for cell, start in zip(row.split(' | ')[3:6], cells, strict=True):
+            assert cell.startswith(start), row

@@ -1,0 +1,182 @@
+"""Parameters, multiply-adds and activation memory of the models of configs, as a markdown table.
+
+Works for configs of mmpretrain, mmdet and mmseg. Multiply-adds are half the FLOPs, as the model zoos of the three
+libraries print them: of matrix products, those inside attention included (which mmengine's counter does not see), and
+convolutions; the rest is small and left out. With ``--memory`` a column says what a forward pass in training keeps for
+the backward pass: the tensors that autograd saves, each storage once, without the weights. Gradients, optimizer and
+temporary buffers come on top, and checkpointing (``with_cp``) is not seen.
+
+    python tools/analysis_tools/get_flops.py configs/deit/*.py
+    python tools/analysis_tools/get_flops.py configs/scalenet_deit_in1k.py --scales 1 2 3 4 --memory
+    python tools/analysis_tools/get_flops.py configs/mask_rcnn_scalenet_swin.py --shape 800 1333 --backbone
+"""
+import argparse
+import gc
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import torch.nn as nn
+from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.structures import BaseDataElement
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmscalenet.engine import UsageError, load_config, one_line_errors, whole_file
+
+
+def build(cfg: Config, backbone: bool = False) -> nn.Module:
+    """Builds the model of a config, or its backbone alone, with random weights."""
+    init_default_scope(cfg.get('default_scope', 'mmengine'))
+    model = ConfigDict(cfg.model)
+    if 'data_preprocessor' in cfg:
+        model.setdefault('data_preprocessor', cfg.data_preprocessor)
+    return MODELS.build(model.backbone if backbone else model)
+
+
+def run(model: nn.Module, images: torch.Tensor) -> None:
+    """One forward pass of a backbone or of a whole model; data samples carry only what a detector asks for."""
+    if not hasattr(model, 'data_preprocessor'):
+        model(images)
+        return
+    shape = tuple(images.shape[2:])
+    sample = BaseDataElement(metainfo=dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape,
+                                           scale_factor=(1., 1.)))
+    model(images, [sample.clone() for _ in images], mode='tensor')
+
+
+@contextmanager
+def plain_attention() -> Iterator[None]:
+    """Lets scaled-dot-product attention run as two matrix products, which every version of torch counts."""
+    cuda = torch.backends.cuda
+    before = cuda.flash_sdp_enabled(), cuda.mem_efficient_sdp_enabled()
+    cuda.enable_flash_sdp(False)
+    cuda.enable_mem_efficient_sdp(False)
+    try:
+        yield
+    finally:
+        cuda.enable_flash_sdp(before[0])
+        cuda.enable_mem_efficient_sdp(before[1])
+
+
+def count_multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Multiply-adds of one image in inference.
+
+    Args:
+        model (nn.Module): A whole model or a backbone.
+        shape (tuple[int, int, int]): Channels, height and width of the image.
+    """
+    model.eval()
+    counter = FlopCounterMode(display=False)
+    # with gradients on: without them torch's own attention layer takes a fused path that is not counted
+    with plain_attention(), counter:
+        run(model, torch.randn(1, *shape))
+    return counter.get_total_flops() // 2
+
+
+def count_activation_bytes(model: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Bytes an image adds to what autograd keeps for the backward pass of a training step; arguments as above."""
+    model.train()
+    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage  # which also keeps the address from being used again
+        return tensor
+
+    batch = 2  # as batch norm needs more than one value
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        run(model, torch.randn(batch, *shape))
+    return sum(storage.nbytes() for storage in kept.values()) // batch
+
+
+def table(rows: list[dict[str, str]]) -> str:
+    """A markdown table with the keys of the rows as its head."""
+    head = list(rows[0])
+    lines = [head, ['---'] + ['---:'] * (len(head) - 1), *(list(row.values()) for row in rows)]
+    return '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
+
+
+def default_shape(cfg: Config) -> list[int]:
+    """The backbone's own image size, else ImageNet's."""
+    size = cfg.model.backbone.get('img_size', 224)
+    return [size] if isinstance(size, int) else list(size)
+
+
+def models_of(args: argparse.Namespace) -> Iterator[tuple[str, Config]]:
+    """Name and config of every row.
+
+    Raises:
+        UsageError: If a config does not exist, or is to be scaled and is not of a ScaleNet.
+    """
+    for path in args.configs:
+        for scale in args.scales or [None]:
+            options = dict(args.cfg_options or {})
+            name = Path(path).stem
+            if scale is not None:
+                options['model.backbone.scale'] = int(scale) if scale == int(scale) else scale
+                name += f', scale {scale:g}'
+            cfg = load_config(argparse.Namespace(config=path, cfg_options=options, launcher='none', work_dir=None,
+                                                 local_rank=0))
+            if scale is not None and 'ScaleNet' not in cfg.model.backbone.type:
+                raise UsageError(f'--scales needs configs of a ScaleNet backbone, and that of "{path}" is '
+                                 f'{cfg.model.backbone.type}.')
+            yield name, cfg
+
+
+def measure(cfg: Config, shape: list[int] | None, backbone: bool, memory: bool) -> dict[str, str]:
+    """The figures of one model, as cells of the table."""
+    model = build(cfg, backbone)
+    size = shape or default_shape(cfg)
+    image = (cfg.model.backbone.get('in_channels', 3), size[0], size[-1])
+    row = {
+        'image': 'x'.join(map(str, image)),
+        'parameters (M)': f'{sum(p.numel() for p in model.parameters()) / 1e6:.3f}',
+        'multiply-adds (G)': f'{count_multiply_adds(model, image) / 1e9:.3f}',
+    }
+    if memory:
+        row['activations (MiB per image)'] = f'{count_activation_bytes(model, image) / 2**20:.1f}'
+    del model
+    gc.collect()  # the graphs of counted passes refer to themselves, and a list of large models would fill the memory
+    return row
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('configs', nargs='+', metavar='config')
+    parser.add_argument('--shape', nargs='+', type=int, help='height and width, or one number for both; default: '
+                        'img_size of the backbone, or 224')
+    parser.add_argument('--scales', nargs='+', type=float, help='one row of each config for each of these values of '
+                        'model.backbone.scale')
+    parser.add_argument('--backbone', action='store_true', help='the backbone alone')
+    parser.add_argument('--memory', action='store_true', help='with a column for the memory of activations')
+    parser.add_argument('--out', help='markdown file to write, with the command that made it')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value settings for every config')
+    return parser.parse_args()
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
+        raise UsageError(f'--shape {args.shape} is not allowed: give height and width, or one number for both.')
+    rows = []
+    for name, cfg in models_of(args):
+        rows.append({'model': name, **measure(cfg, args.shape, args.backbone, args.memory)})
+        print(*rows[-1].values(), sep='  ', flush=True)
+    text = table(rows)
+    print(f'\n{text}')
+    if args.out:
+        command = shlex.join(['python', os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+        with whole_file(args.out) as path:
+            path.write_text(f'Made by `{command}` with torch {torch.__version__}.\n\n{text}\n')
+
+
+if __name__ == '__main__':
+    main()
