@@ -50,6 +50,7 @@ def demo(monkeypatch, tmp_path, capsys):
     return run
 
 
+@pytest.mark.slow
 def test_demo(demo, tmp_path):
     printed = demo('--images', 512)
     folder = tmp_path / 'demo'
