@@ -22,6 +22,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch.utils.flop_counter import FlopCounterMode
@@ -166,6 +167,7 @@ def main() -> None:
     args = parse_args()
     if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
         raise UsageError(f'--shape {args.shape} is not allowed: give height and width, or one number for both.')
+    MMLogger.get_instance('get_flops', log_level='WARNING')
     rows = []
     for name, cfg in models_of(args):
         rows.append({'model': name, **measure(cfg, args.shape, args.backbone, args.memory)})
