@@ -248,11 +248,17 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def stop(*_: object) -> None:
+    """On SIGTERM the trainings end, too, as on Ctrl-C; a second signal ends the process at once."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    sys.exit('stopped')
+
+
 def main() -> None:
     from prepare_fashion_mnist import prepare
 
     args = parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit('stopped'))  # as Ctrl-C: the trainings end, too
+    signal.signal(signal.SIGTERM, stop)
     start = time.time()
     try:
         data = prepare(args.data)

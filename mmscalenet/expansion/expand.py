@@ -144,7 +144,9 @@ def _layer_maps(lists: dict[str, list], scale: object, layer_map: object) -> dic
     result = {}
     for (name, blocks), one_scale, one_map in zip(lists.items(), scales, maps, strict=True):
         try:
-            result[name] = build_layer_map(one_map, len(blocks), one_scale, window_period(blocks[0]))
+            # a stage of one block has no shifted one to alternate with
+            period = min(window_period(blocks[0]), len(blocks))
+            result[name] = build_layer_map(one_map, len(blocks), one_scale, period)
         except (ValueError, TypeError) as error:
             raise ValueError(f'{name}: {error}') from None
     return result

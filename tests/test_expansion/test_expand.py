@@ -162,6 +162,15 @@ def test_drop_path_grows_linearly_over_positions(name):
     assert not any(inside)
 
 
+def test_a_stage_of_one_block_has_nothing_to_alternate_with():
+    arguments = dict(depths=(2, 1, 3, 1), num_heads=(1, 2, 2, 4))
+    ours = build_scalenet('mmdet-swin', scale=(2, 2, 1, 3), gate=0, **arguments)
+    assert [p.layer_map for p in position_lists(ours).values()] == [[0, 1, 0, 1], [0, 0], [0, 1, 2], [0, 0, 0]]
+    assert len(ours.eval()(image())) == 4
+    with pytest.raises(ValueError, match='stages.2.blocks: .*alternation'):
+        build_scalenet('mmdet-swin', scale=2, **arguments)
+
+
 def test_lora_is_a_low_rank_change_of_the_weights():
     """Against a block whose matrices were changed by hand."""
     parent = build_parent('mmpretrain-vit')

@@ -7,10 +7,11 @@ file with those of the unchanged backbone, named where the config names its own;
 must be in the expanded backbone bit for bit, nothing but what positions own may be new, and the gradient must reach the
 same parameters as before.
 
-What runs of a config: the whole model; its features, where it has no head; the backbone alone, where the config does
-not run unchanged either, as it needs e.g. a package that is not installed. The text encoder of GLIP and GroundingDINO
-is replaced by a small random one if ``transformers`` is installed. 'mended': GroundingDINO does not run in mmdet
-3.5.1 at all, as ``ref_point_head`` of its decoder has the wrong width; here it gets the right one.
+What runs of a config: the whole model; prediction only, where it cannot train; its features, where it has no head; the
+backbone alone, where the config does not run unchanged either, as it needs e.g. a package that is not installed. The
+text encoder of GLIP and GroundingDINO is replaced by a small random one if ``transformers`` is installed. 'mended':
+GroundingDINO does not run in mmdet 3.5.1 at all, as ``ref_point_head`` of its decoder has the wrong width; here it gets
+the right one.
 
     python tools/analysis_tools/check_drop_in.py --out docs/results/drop_in.md
     python tools/analysis_tools/check_drop_in.py --library mmdet --filter 'swin/' --out work_dirs/drop_in.md
@@ -54,7 +55,7 @@ TWINS = {'SwinTransformer': 'ScaleNetSwin', 'VisionTransformer': 'ScaleNetDeiT',
          'DistilledVisionTransformer': 'ScaleNetDeiT'}
 KINDS = {*TWINS, *TWINS.values()}
 SHRINK = 8
-WHOLE, FEATURES, ALONE = 'whole model', 'features', 'backbone alone'
+WHOLE, PREDICTION, FEATURES, ALONE = 'whole model', 'prediction', 'features', 'backbone alone'
 
 
 # ------------------------------------------------------------------------------------------------ finding
@@ -227,11 +228,15 @@ class KeepGradients(OptimWrapper):
         pass
 
 
-def run_whole(model: nn.Module, batch: dict) -> None:
-    """Predicts, then takes a training step."""
+def predict(model: nn.Module, batch: dict) -> None:
+    """Predicts one image, as some detectors take no more at once."""
     model.eval()
     with torch.no_grad():
-        model.val_step(copy.deepcopy(batch))
+        model.val_step({key: copy.deepcopy(value[:1]) for key, value in batch.items()})
+
+
+def train(model: nn.Module, batch: dict) -> None:
+    """Takes a training step on all images."""
     model.train()
     _check_finite(model.train_step(copy.deepcopy(batch), KeepGradients(torch.optim.SGD(model.parameters(), lr=1e-4))))
 
@@ -285,7 +290,7 @@ class Trial:
         self.mend = needs_mending(model)
         self.shape = reduce_model(model, self.where, library)
         headless = model.type == 'ImageClassifier' and model.get('head') is None
-        self.modes = [FEATURES if headless else WHOLE, ALONE]
+        self.modes = [FEATURES, ALONE] if headless else [WHOLE, PREDICTION, ALONE]
         self._write_base(Path(folder) / 'base.pth')
 
     def _write_base(self, path: Path) -> None:
@@ -317,14 +322,17 @@ class Trial:
             find_backbone(model)[1].init_cfg = dict(type=kind, checkpoint=self.file)
         config = find_backbone(model)[1] if mode == ALONE else model
         module = revert_sync_batchnorm(MODELS.build(config))
-        if self.mend and mode == WHOLE:
+        if self.mend and mode != ALONE:
             mend_decoder(module.decoder)
         module.init_weights()
         backbone = module if mode == ALONE else module.get_submodule(self.where)
         if ours:
             self._check_loaded(backbone)
-        if mode == WHOLE:
-            run_whole(module, make_batch(model, self.library, self.shape))
+        if mode in (WHOLE, PREDICTION):
+            batch = make_batch(model, self.library, self.shape)
+            predict(module, batch)
+            if mode == WHOLE:
+                train(module, batch)
         else:
             run_features(module, torch.randn(2, *self.shape))
         return {name for name, parameter in backbone.named_parameters()
@@ -384,7 +392,7 @@ def check_config(library: str, path: str) -> dict | None:
 
 def _try_modes(trial: Trial, row: dict) -> None:
     for mode in trial.modes:
-        row['ran'] = mode + ', mended' * (trial.mend and mode == WHOLE)
+        row['ran'] = mode + ', mended' * (trial.mend and mode != ALONE)
         try:
             reached = trial.run(mode, ours=False)
         except Exception as error:
