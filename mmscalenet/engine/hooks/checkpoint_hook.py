@@ -2,8 +2,9 @@
 import os.path as osp
 
 from mmengine.dist import is_main_process
-from mmengine.fileio import put_text
 from mmengine.hooks import CheckpointHook
+
+from ..files import WholeFileBackend
 
 
 class WholeCheckpointHook(CheckpointHook):
@@ -37,7 +38,8 @@ class WholeCheckpointHook(CheckpointHook):
             **self.args)
 
         if is_main_process():
-            put_text(self.last_ckpt, osp.join(runner.work_dir, 'last_checkpoint'))
+            # not by mmengine's put_text, which may go on with a local backend that it made before ours took its place
+            WholeFileBackend().put_text(self.last_ckpt, osp.join(runner.work_dir, 'last_checkpoint'))
             for old in outdated:
                 _remove(self.file_backend, self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
 
