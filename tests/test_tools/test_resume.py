@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from mmengine.fileio import put_text
 
 from mmscalenet.engine import is_whole
 
@@ -79,6 +80,7 @@ def test_kill_during_a_save(moment, file, resumed, config, unharmed, tool, tmp_p
         moment(file)
         tool('train.py', config, '--work-dir', 'killed')
 
+    put_text('', str(tmp_path / 'note'))  # mmengine now holds a local backend that it made before ours
     process = multiprocessing.get_context('fork').Process(target=doomed)
     process.start()
     process.join()
