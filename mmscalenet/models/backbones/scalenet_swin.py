@@ -13,7 +13,7 @@ class ScaleNetSwin(ScaleNet):
             SwinTransformer of the library whose config it is, or the one that takes all given arguments (mmpretrain's
             takes ``arch``, mmdet's and mmseg's take ``embed_dims``).
         sdpa (bool): Whether windows attend through :class:`mmscalenet.models.layers.WindowAttention`, which is
-            faster and equal to the parent's to 1e-5. Defaults to True.
+            equal to the parent's to 1e-5; for its speed see docs/results/benchmark_backbone.md. Defaults to True.
         **kwargs: Options of :func:`mmscalenet.expand` (``scale``, one number or one per stage, ``layer_map``,
             ``adapter``, ``share``, ``gate``, ``unshare``, ``freeze``, ``with_cp``), and the parent's own arguments,
             which keep their meaning. ``out_indices`` counts stages. ``init_cfg=dict(type='Pretrained',
