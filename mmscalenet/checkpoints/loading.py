@@ -135,10 +135,11 @@ def _match_blocks(backbone: nn.Module, model: Mapping[str, Tensor], file: Mappin
                 f'positions, the model has {_depth(wanted)} at {_depth(wanted_positions) or "none"}; give the model '
                 'the scale, share, adapter and gate of the file, or take the checkpoint of a base')
         for name, positions in lists.items():
-            trained = file.get(f'{name}.positions.layer_map')
-            if trained is not None and trained.tolist() != positions.layer_map:
+            given = file.get(f'{name}.positions.layer_map')
+            trained = list(range(have[name])) if given is None else given.tolist()  # not kept where each runs once
+            if positions.share and trained != positions.layer_map:
                 raise CheckpointError(
-                    f'the file was trained with layer_map={trained.tolist()} in {name}, the model has '
+                    f'the file was trained with layer_map={trained} in {name}, the model has '
                     f'{positions.layer_map}; give the model the layer_map of the file')
         return dict(file)
     if have not in (base, wanted):

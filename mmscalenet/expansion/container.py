@@ -35,7 +35,9 @@ class PositionList(BaseModule):
         for i, block in enumerate(blocks):
             self.add_module(str(i), block)
         self.positions = ModuleList(positions)
-        if share:  # in the file, as shared weights trained with one map mean nothing under another
+        # In the file, as weights trained with one map mean nothing under another. Where every block runs once, the file
+        # is one of the base, and any map may grow from it.
+        if share and self.layer_map != list(range(len(blocks))):
             self.positions.register_buffer('layer_map', torch.tensor(self.layer_map))
         self.train(blocks[0].training)
 

@@ -274,6 +274,9 @@ def test_expanded_file_of_other_shape():
 def test_expanded_file_with_another_layer_map():
     file = randomise(mmscalenet.expand(mmpretrain_vit(), layer_map='interleaved')).state_dict()
     refuse(mmscalenet.expand(mmpretrain_vit()), file, r'trained with layer_map=\[0, 0, 1, 1, 2, 2\] in layers')
+    one_stage_less = mmscalenet.expand(mmpretrain_swin(), scale=(1, 2, 2), adapter=None).state_dict()
+    refuse(mmscalenet.expand(mmpretrain_swin(), adapter=None), one_stage_less,
+           r'trained with layer_map=\[0, 1\] in stages\.0\.blocks')
 
 
 @pytest.mark.parametrize('layer_map', ['cyclic', 'interleaved', [0, 1, 2, 2, 1]])

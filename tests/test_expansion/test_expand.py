@@ -85,6 +85,14 @@ def test_state_dict_holds_no_tensor_twice_and_all_base_names(name, layer_map):
 
 
 @every_parent
+def test_a_file_of_scale_1_is_one_of_the_base(name):
+    parent = build_parent(name)
+    ours = mmscalenet.expand(copy.deepcopy(parent), scale=1, adapter=None).state_dict()
+    assert set(ours) == set(parent.state_dict())
+    mmscalenet.expand(parent, scale=2, adapter=None).load_state_dict(ours, strict=False)
+
+
+@every_parent
 def test_deepcopy_and_pickle_keep_the_sharing(name):
     ours = moved(build_scalenet(name)).eval()
     expected = ours(image())
