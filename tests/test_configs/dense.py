@@ -61,12 +61,13 @@ def reduce_segmentor(model: dict) -> None:
         head.norm_cfg.type = 'BN'
 
 
-def detection_batch() -> dict:
-    return demo_mm_inputs(2, [[3, *SIZE]] * 2, num_items=[3, 2], num_classes=80, with_mask=True)
+def detection_batch(model: dict) -> dict:
+    classes = model.roi_head.bbox_head.num_classes
+    return demo_mm_inputs(2, [[3, *SIZE]] * 2, num_items=[3, 2], num_classes=classes, with_mask=True)
 
 
-def segmentation_batch() -> dict:
+def segmentation_batch(model: dict) -> dict:
     samples = [SegDataSample(metainfo=dict(img_shape=SIZE, ori_shape=SIZE)) for _ in range(2)]
     for sample in samples:
-        sample.gt_sem_seg = PixelData(data=torch.randint(0, 150, (1, *SIZE)))
+        sample.gt_sem_seg = PixelData(data=torch.randint(0, model.decode_head.num_classes, (1, *SIZE)))
     return dict(inputs=[torch.randint(0, 256, (3, *SIZE), dtype=torch.uint8) for _ in samples], data_samples=samples)

@@ -1,0 +1,13 @@
+# The trained segmentor, its backbone grown to twice the depth: the heads keep their weights as well.
+_base_ = './upernet_deit-nano_2k_fashion-scenes.py'
+
+# what tools/train.py leaves of the base
+load_from = 'work_dirs/upernet_deit-nano_2k_fashion-scenes/iter_2000.pth'
+
+model = dict(backbone=dict(scale=2, adapter=dict(_delete_=True, type='ParallelAdapter'), init_cfg=None))
+
+train_cfg = dict(max_iters=1000, val_interval=250)
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=200),
+    dict(type='PolyLR', eta_min=1e-6, power=1., by_epoch=False, begin=200, end=1000),
+]
