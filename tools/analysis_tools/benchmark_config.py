@@ -1,0 +1,108 @@
+"""Time and memory of a config's backbone under different settings, each against the first.
+
+The variants run in turn and every ratio is of neighbours, so that a machine whose speed drifts does not decide. A ratio
+above 1 means slower than the first. Multiply-adds and activations as in get_flops.py; on a GPU the peak memory of a
+training step, the weights included, is measured too.
+
+    python tools/analysis_tools/benchmark_config.py configs/mask_rcnn_scalenet_deit.py --shape 800 1333 \\
+        --variants window_size=14 window_size=0
+"""
+import argparse
+import os
+import shlex
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from benchmark_backbone import seconds
+from get_flops import build, count_activation_bytes, count_multiply_adds, table
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+from torch import nn
+
+from mmscalenet.engine import UsageError, load_config, one_line_errors, whole_file
+
+
+def variant_config(path: str, settings: str) -> Config:
+    """The config with ``settings`` (key=value, several with blanks between) in its backbone."""
+    words = settings.split()
+    if not all('=' in word for word in words):
+        raise UsageError(f'--variants "{settings}" is not allowed: give key=value, several in quotes with blanks '
+                         'between, or "" for the config as it stands.')
+    parser = argparse.ArgumentParser()
+    parser.add_argument('--cfg-options', nargs='*', action=DictAction)
+    options = parser.parse_args(['--cfg-options', *(f'model.backbone.{word}' for word in words)]).cfg_options
+    return load_config(argparse.Namespace(config=path, cfg_options=options, launcher='none', work_dir=None,
+                                          local_rank=0))
+
+
+def peak_bytes(model: nn.Module, image: torch.Tensor) -> int:
+    torch.cuda.reset_peak_memory_stats()
+    seconds(model.train(), image, True)
+    return torch.cuda.max_memory_allocated()
+
+
+def rounds_of(models: list[nn.Module], image: torch.Tensor, training: bool, rounds: int) -> list[list[float]]:
+    """Seconds of every model in every round, after one that does not count."""
+    times = [[seconds(model.train(training), image, training) for model in models] for _ in range(rounds + 1)]
+    return list(zip(*times[1:], strict=True))
+
+
+def against_first(times: list[list[float]]) -> list[str]:
+    """Median seconds and the median ratio to the first model's, with its range."""
+    cells = []
+    for own in times:
+        ratios = sorted(a / b for a, b in zip(own, times[0], strict=True))
+        cells.append(f'{statistics.median(own):.3f}' + (
+            '' if own is times[0] else f' = {statistics.median(ratios):.2f}x ({ratios[0]:.2f} to {ratios[-1]:.2f})'))
+    return cells
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config')
+    parser.add_argument('--variants', nargs='+', required=True, metavar='SETTINGS',
+                        help='settings of the backbone, each "key=value key=value", or "" for the config as it stands')
+    parser.add_argument('--shape', nargs=2, type=int, default=[800, 1333], help='height and width; default: 800 1333')
+    parser.add_argument('--batch-size', type=int, default=1)
+    parser.add_argument('--rounds', type=int, default=3)
+    parser.add_argument('--threads', type=int, help='CPU threads; defaults to what torch takes')
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--out', type=Path, help='markdown file to write, with the command that made it')
+    return parser.parse_args()
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    MMLogger.get_instance('benchmark_config', log_level='ERROR')
+    if args.threads:
+        torch.set_num_threads(args.threads)
+    models = [build(variant_config(args.config, settings), backbone=True) for settings in args.variants]
+    channels = variant_config(args.config, '').model.backbone.get('in_channels', 3)
+    rows = [{
+        'backbone': f'`{settings}`' if settings else 'as in the config',
+        'multiply-adds (G)': f'{count_multiply_adds(model, (channels, *args.shape)) / 1e9:.1f}',
+        'activations (MiB per image)': f'{count_activation_bytes(model, (channels, *args.shape)) / 2**20:.0f}',
+    } for settings, model in zip(args.variants, models, strict=True)]
+    models = [model.to(args.device) for model in models]
+    image = torch.randn(args.batch_size, channels, *args.shape, device=args.device)
+    if image.is_cuda:
+        for row, model in zip(rows, models, strict=True):
+            row['peak in training (MiB)'] = f'{peak_bytes(model, image) / 2**20:.0f}'
+    for name, training in (('inference (s)', False), ('training (s)', True)):
+        for row, cell in zip(rows, against_first(rounds_of(models, image, training, args.rounds)), strict=True):
+            row[name] = cell
+            print(*row.values(), sep='  ', flush=True)
+    text = table(rows)
+    print(f'\n{text}')
+    if args.out:
+        command = shlex.join(['python', os.path.relpath(sys.argv[0]), *sys.argv[1:]])
+        with whole_file(args.out) as path:
+            path.write_text(f'Made by `{command}` with torch {torch.__version__}, {args.device}, '
+                            f'{torch.get_num_threads()} thread(s), {args.rounds} rounds in turn.\n\n{text}\n')
+
+
+if __name__ == '__main__':
+    main()
