@@ -1,0 +1,130 @@
+"""Models of configs at reduced size, for check_drop_in.py: where the backbone is, and how all around it shrinks."""
+import importlib
+import tempfile
+from functools import cache
+from pathlib import Path
+
+from mmengine.config import ConfigDict
+from mmengine.registry import Registry
+
+TWINS = {'SwinTransformer': 'ScaleNetSwin', 'VisionTransformer': 'ScaleNetDeiT',
+         'DistilledVisionTransformer': 'ScaleNetDeiT'}
+KINDS = {*TWINS, *TWINS.values()}
+SHRINK = 8
+
+
+def library_models(library: str) -> Registry:
+    return importlib.import_module(f'{library}.registry').MODELS
+
+
+def find_backbone(node: object, where: str = '') -> tuple[str, ConfigDict] | None:
+    """Dotted name and config of the first Swin or VisionTransformer in the config of a model."""
+    if isinstance(node, dict) and str(node.get('type')).rpartition('.')[2] in KINDS:
+        return where, node
+    children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
+    found = (find_backbone(child, f'{where}.{name}'.lstrip('.')) for name, child in children)
+    return next(filter(None, found), None)
+
+
+def reduce_model(model: ConfigDict, where: str, library: str) -> tuple[int, int, int]:
+    """Shrinks a model in place: the width of the backbone and of what reads from it, and the image.
+
+    Returns:
+        tuple[int, int, int]: Channels, height and width of the images.
+    """
+    backbone = find_backbone(model)[1]
+    swin = backbone.type.endswith('SwinTransformer')
+    widths = _reduce_backbone(backbone, library)
+    keys = ('in_channels', 'input_features') + (() if swin else ('embed_dims', 'clip_channels'))
+    if _scale_values(model.get('neck'), ('in_channels', ), widths):  # who stands behind a neck keeps its width
+        _scale_values(model.neck, ('num_groups', ), {32: 32 // SHRINK})
+    else:
+        _scale_values([value for key, value in model.items() if key != where.split('.')[0]], keys, widths)
+
+    if library != 'mmpretrain':
+        size = 128 if library == 'mmdet' else 64
+    elif swin:
+        size = backbone.get('img_size', 224)  # windows of classifiers divide the image
+    else:
+        size = 4 * backbone.get('patch_size', 16)
+    if not swin:
+        backbone.img_size = size
+    if 'num_queries' in model:  # not more than a small image has tokens
+        model.num_queries = model.test_cfg.max_per_img = 100
+    _set_image_size(model, size)
+    return backbone.get('in_channels', 3), size, size
+
+
+def _reduce_backbone(backbone: ConfigDict, library: str) -> dict[int, int]:
+    """Shrinks the backbone in place; gives the numbers of channels of its outputs, before -> after."""
+    if 'arch' in backbone:
+        arch = backbone.arch
+        if isinstance(arch, str):
+            arch = library_models(library).get(backbone.type).arch_zoo[arch]
+        backbone.arch = {key: value // SHRINK if key in ('embed_dims', 'feedforward_channels') else value
+                         for key, value in arch.items()}
+    else:
+        arch = dict(backbone)
+        backbone.embed_dims //= SHRINK
+    outputs = [arch['embed_dims'] * 2**stage for stage in range(len(arch.get('depths', [0])))]
+    return {width: width // SHRINK for width in outputs}
+
+
+def _scale_values(node: object, keys: tuple[str, ...], widths: dict[int, int]) -> bool:
+    """Replaces the values of ``keys`` that are numbers of channels of the backbone; False if there is none."""
+    changed = False
+    if isinstance(node, dict):
+        for key, value in node.items():
+            values = list(value) if isinstance(value, list | tuple) else [value]
+            if key in keys and all(isinstance(v, int) and v in widths for v in values):
+                scaled = [widths[v] for v in values]
+                node[key] = scaled if isinstance(value, list | tuple) else scaled[0]
+                changed = True
+            else:
+                changed |= _scale_values(value, keys, widths)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            changed |= _scale_values(child, keys, widths)
+    return changed
+
+
+def _set_image_size(model: ConfigDict, size: int) -> None:
+    preprocessor = model.get('data_preprocessor') or ConfigDict()
+    for part in [preprocessor, *(preprocessor.get('batch_augments') or [])]:
+        if part.get('size'):
+            part.size = (size, size)
+    if preprocessor.get('size_divisor'):
+        preprocessor.size_divisor = size
+    test = model.get('test_cfg') or {}
+    if test.get('mode') == 'slide':
+        test.update(crop_size=(size, size), stride=(size // 2, size // 2))
+
+
+def drop_pretrained(node: object) -> None:
+    """Removes every ``init_cfg`` that would load a file."""
+    if isinstance(node, dict):
+        if str((node.get('init_cfg') or {}).get('type') if isinstance(node.get('init_cfg'), dict) else ''
+               ).startswith('Pretrained'):
+            node.pop('init_cfg')
+        for child in node.values():
+            drop_pretrained(child)
+    elif isinstance(node, list | tuple):
+        for child in node:
+            drop_pretrained(child)
+
+
+@cache
+def small_bert() -> str | None:
+    """A folder with a BERT of two layers and a vocabulary of letters; None without ``transformers``."""
+    try:
+        from transformers import BertConfig, BertModel
+    except ImportError:
+        return None
+    folder = Path(tempfile.mkdtemp(prefix='drop_in_bert_'))
+    letters = [chr(ord('a') + i) for i in range(26)]
+    words = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', '.', '?', *letters, *(f'##{letter}' for letter in letters)]
+    (folder / 'vocab.txt').write_text('\n'.join(words))
+    config = BertConfig(vocab_size=len(words), num_hidden_layers=2, intermediate_size=64)
+    BertModel(config).save_pretrained(folder)
+    (folder / 'tokenizer_config.json').write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+    return str(folder)
