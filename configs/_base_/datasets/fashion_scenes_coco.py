@@ -3,7 +3,7 @@ data_root = 'data/fashion_scenes/'
 fashion_scenes = dict(type='mmscalenet.FashionScenesDataset', data_root=data_root)
 
 train_dataloader = dict(
-    batch_size=4,
+    batch_size=2,
     # Reading a scene takes about a hundredth of a training step on a CPU: workers would take cores from the training.
     # On a GPU set num_workers=4, persistent_workers=True.
     num_workers=0,

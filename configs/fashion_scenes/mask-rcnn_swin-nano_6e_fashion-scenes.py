@@ -1,7 +1,7 @@
 # The base: Mask R-CNN on Fashion scenes, its Swin pretrained on Fashion-MNIST.
 _base_ = [
     '../_base_/models/mask_rcnn_nano.py', '../_base_/datasets/fashion_scenes_coco.py',
-    '../_base_/schedules/fashion_scenes_12e.py', 'mmdet::_base_/default_runtime.py'
+    '../_base_/schedules/fashion_scenes_6e.py', 'mmdet::_base_/default_runtime.py'
 ]
 
 custom_imports = dict(imports=['mmscalenet'], allow_failed_imports=False)
