@@ -23,6 +23,7 @@ def test_importing_it_imports_no_task_library():
 @pytest.mark.parametrize('package, allowed', [
     ('expansion', {'mmscalenet.registry'}),
     ('checkpoints', {'mmscalenet.expansion'}),
+    ('apis', {'mmscalenet.checkpoints'}),
     ('models', {'mmscalenet.registry', 'mmscalenet.expansion', 'mmscalenet.checkpoints'}),
 ])
 def test_no_package_imports_one_above_it(package, allowed):

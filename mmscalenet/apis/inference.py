@@ -1,0 +1,176 @@
+"""Inference with a model of any of the three libraries."""
+import os
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import torch
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import Compose, pseudo_collate
+from mmengine.device import get_device
+from mmengine.model import revert_sync_batchnorm
+from mmengine.registry import DATASETS, MODELS
+from mmengine.structures import BaseDataElement
+from PIL import Image
+from torch import nn
+
+from mmscalenet.checkpoints import CheckpointError, read_checkpoint
+from mmscalenet.checkpoints.errors import some
+
+from .drawing import Drawer, enter_scope
+from .results import describe
+
+
+class Inferencer:
+    """A trained model of mmpretrain, mmdet or mmseg, ready for images.
+
+    As the inferencers of the libraries (https://mmengine.readthedocs.io/en/latest/design/infer.html), but one for all
+    three. Images are read as the config's test pipeline reads them, gray ones included. The checkpoint is read without
+    running code in it, unless the config says ``trusted = True``, and refused where it does not fit the model exactly;
+    weights that ``init_cfg`` names are not needed. Results come one by one, so a folder of any size fits into memory.
+
+    Args:
+        config (str | os.PathLike | Config): The config the model was trained with, or its path.
+        checkpoint (str | os.PathLike): What the training wrote: path or URL. Class names are taken from it, else from
+            the data set of the config.
+        device (str, optional): 'cpu', 'cuda', 'cuda:1', ... Defaults to None: a GPU if there is one.
+
+    Attributes:
+        classes (list[str]): Names of the labels.
+
+    Raises:
+        CheckpointError: If the checkpoint cannot be read or does not fit the config.
+        ValueError: If the config is not of mmpretrain, mmdet or mmseg or has no test pipeline.
+
+    Example:
+        >>> inferencer = Inferencer('configs/mask_rcnn_scalenet_swin.py', 'epoch_12.pth')
+        >>> for sample in inferencer(['a.jpg', 'b.jpg']):
+        ...     print(inferencer.describe(sample, score_thr=0.3)['names'])
+    """
+
+    def __init__(self, config: str | os.PathLike | Config, checkpoint: str | os.PathLike,
+                 device: str | None = None) -> None:
+        cfg = config if isinstance(config, Config) else Config.fromfile(config)
+        enter_scope(cfg)
+        dataset = _dataset(cfg)
+        content = read_checkpoint(checkpoint, cfg.get('trusted', False))
+        self.model = _build(cfg, content, checkpoint).to(device or get_device()).eval()
+        meta = _meta(content, dataset)
+        if not meta.get('classes'):
+            meta = dict(classes=[f'class {label}' for label in range(_class_count(self.model))])
+        self.classes = list(meta['classes'])
+        self.draw_rgb = Drawer(cfg, meta)
+        self.loader, self.pipeline = _pipeline(cfg, dataset)
+
+    def load(self, path: str | os.PathLike) -> np.ndarray:
+        """Reads an image as the test pipeline does: BGR (H, W, 3), or (H, W) where the model takes one channel.
+
+        Raises:
+            ValueError: If there is no such image, or it is damaged or cut short.
+        """
+        try:
+            with Image.open(path) as image:  # OpenCV fills up the missing part of a file cut short and says nothing
+                image.load()
+            return self.loader(dict(img_path=os.fspath(path)))['img']
+        except Exception as error:
+            raise ValueError(f'image "{path}" cannot be read: {error}') from error
+
+    @torch.no_grad()
+    def __call__(self, images: Iterable[str | os.PathLike | np.ndarray],
+                 batch_size: int = 1) -> Iterator[BaseDataElement]:
+        """Predicts.
+
+        Args:
+            images (Iterable[str | os.PathLike | np.ndarray]): Paths, or arrays as :meth:`load` gives them.
+            batch_size (int): Most images in a batch, which holds neighbours of the same size after the pipeline.
+                Defaults to 1.
+
+        Yields:
+            BaseDataElement: The library's data sample of each image, in their order, on the CPU.
+        """
+        batch = []
+        for image in images:
+            data = self._prepare(image)
+            if batch and (len(batch) == batch_size or data['inputs'].shape != batch[0]['inputs'].shape):
+                yield from self._predict(batch)
+                batch = []
+            batch.append(data)
+        if batch:
+            yield from self._predict(batch)
+
+    def describe(self, sample: BaseDataElement, score_thr: float = 0.) -> dict:
+        """See :func:`~mmscalenet.apis.describe`."""
+        return describe(sample, self.classes, score_thr)
+
+    def draw(self, image: str | os.PathLike | np.ndarray, sample: BaseDataElement,
+             score_thr: float = 0.3) -> np.ndarray:
+        """Draws a prediction on its image, a path or an array as for a call; the picture is RGB (H, W, 3)."""
+        image = image if isinstance(image, np.ndarray) else self.load(image)
+        return self.draw_rgb(image[..., ::-1] if image.ndim == 3 else image, sample, score_thr=score_thr)
+
+    def _prepare(self, image: str | os.PathLike | np.ndarray) -> dict:
+        path = '' if isinstance(image, np.ndarray) else os.fspath(image)
+        image = image if isinstance(image, np.ndarray) else self.load(image)
+        size = image.shape[:2]
+        return self.pipeline(dict(img=image, img_shape=size, ori_shape=size, img_path=path, img_id=0))
+
+    def _predict(self, batch: list[dict]) -> list[BaseDataElement]:
+        return [sample.cpu() for sample in self.model.test_step(pseudo_collate(batch))]
+
+
+def _dataset(cfg: Config) -> ConfigDict:
+    """The data set of the test, or else of the validation, inside its wrappers."""
+    dataset = (cfg.get('test_dataloader') or cfg.get('val_dataloader') or {}).get('dataset') or {}
+    while 'pipeline' not in dataset:
+        inner = dataset.get('dataset') or next(iter(dataset.get('datasets') or []), None)
+        if inner is None:
+            raise ValueError('the config has no test_dataloader whose dataset has a pipeline: how images are prepared '
+                             'for the model is not known. Add one.')
+        dataset = inner
+    return dataset
+
+
+def _build(cfg: Config, content: dict, name: str | os.PathLike) -> nn.Module:
+    options = ConfigDict(cfg.model)
+    if 'data_preprocessor' in cfg:
+        options.setdefault('data_preprocessor', cfg.data_preprocessor)
+    # a single process has no use for synchronised norms, and a CPU cannot run them
+    model = revert_sync_batchnorm(MODELS.build(options))
+    try:
+        result = model.load_state_dict(content.get('state_dict', content), strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f'checkpoint "{name}" does not fit the config: {error}') from error
+    # a grown model's checkpoint fills the base's config, too, and mmengine would only log what is left over
+    if result.missing_keys or result.unexpected_keys:
+        raise CheckpointError(
+            f'checkpoint "{name}" does not fit the config. The model has and the checkpoint lacks: '
+            f'{some(result.missing_keys, limit=2) or "nothing"}; the checkpoint has and the model lacks: '
+            f'{some(result.unexpected_keys, limit=2) or "nothing"}. Give the config it was trained with.')
+    return model
+
+
+def _meta(content: dict, dataset: ConfigDict) -> dict:
+    """Class names and palette: those of the training, else those of the config's data set."""
+    saved = content.get('meta') or {}
+    own = getattr(DATASETS.get(dataset.type), 'METAINFO', {})
+    for meta in (saved.get('dataset_meta'), saved, dataset.get('metainfo'), own):
+        meta = {key.lower(): value for key, value in (meta or {}).items() if isinstance(value, (list, tuple))}
+        if meta.get('classes'):
+            return meta
+    return {}
+
+
+def _class_count(model: nn.Module) -> int:
+    counts = (getattr(module, 'num_classes', 0) for module in model.modules())
+    return max(count for count in counts if isinstance(count, int))
+
+
+def _pipeline(cfg: Config, dataset: ConfigDict) -> tuple[Compose, Compose]:
+    """What reads an image, and what follows. Annotations are left out: an image of a user has none."""
+    names = [t.type.split('.')[-1] if isinstance(t.type, str) else t.type.__name__ for t in dataset.pipeline]
+    steps = dict(enumerate(dataset.pipeline))
+    loaders = [steps.pop(i) for i, name in enumerate(names) if name.startswith('LoadImage')]
+    if not loaders:  # a data set that holds its images in memory, e.g. Fashion-MNIST
+        gray = cfg.model.get('backbone', {}).get('in_channels', 3) == 1
+        loaders = [dict(type='LoadImageFromFile', color_type='grayscale' if gray else 'color')]
+    rest = [step for i, step in steps.items() if 'Annotation' not in names[i]]
+    return Compose(loaders[:1]), Compose(rest)
