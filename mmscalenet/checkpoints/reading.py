@@ -23,7 +23,7 @@ def read_checkpoint(path: str | PathLike, trusted: bool = False) -> dict:
             whose origin you trust, and only needed where the error of the safe way says so. Defaults to False.
 
     Returns:
-        dict: What the file holds, tensors on the CPU. Metadata objects are replaced by empty placeholders.
+        dict: What the file holds, tensors on the CPU. Most metadata objects are replaced by empty placeholders.
 
     Raises:
         CheckpointError: If there is no such file, or it is empty, truncated, no checkpoint, or would run code.
@@ -75,7 +75,7 @@ def _read_local(path: Path, name: str, trusted: bool) -> dict:
     if not isinstance(content, Mapping):
         raise CheckpointError(f'{name}: holds a {type(content).__name__}, not a dict of tensors; save '
                               '`model.state_dict()`, not the model')
-    return dict(content)
+    return content if isinstance(content, dict) else dict(content)  # a state dict carries its modules' versions
 
 
 def _read_safetensors(path: Path, name: str) -> dict:
@@ -105,7 +105,8 @@ def _read_torch(path: Path, name: str, head: bytes, trusted: bool) -> object:
     except safe_pickle.UnsafePickleError as error:
         raise CheckpointError(
             f'{name}: refused, as reading it would call {error}, which no checkpoint of weights needs: such files can '
-            "run any code. If you trust its origin: init_cfg=dict(type='Pretrained', checkpoint=..., trusted=True)"
+            'run any code. If you trust its origin, say trusted=True: beside the checkpoint in the init_cfg of a '
+            'ScaleNet backbone, and to tools/train.py and test.py with --cfg-options trusted=True'
         ) from None
     except Exception as error:
         raise CheckpointError(f'{name}: truncated, damaged or not written by torch.save; download or copy it again '

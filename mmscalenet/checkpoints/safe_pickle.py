@@ -1,15 +1,18 @@
 """A stand-in for the ``pickle`` module that runs no code of the file: ``torch.load(..., pickle_module=safe_pickle)``.
 
 ``torch.load(weights_only=True)`` is as safe but refuses what mmengine's runners save beside the weights, and behaves
-differently in each torch release. Here tensors and plain containers are rebuilt, known metadata (numpy's included:
-its pickled dtypes can be forged to point anywhere in memory) becomes :class:`Inert`, and every other name in the pickle
-is refused before anything is called.
+differently in each torch release. Here tensors, plain containers, arrays of numbers and mmengine's log buffers are
+rebuilt, other known metadata becomes :class:`Inert`, and every other name in the pickle is refused before anything is
+called.
 """
 import pickle
+import re
 from collections import Counter, OrderedDict, defaultdict
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
+from mmengine.logging import HistoryBuffer
 
 
 class UnsafePickleError(pickle.UnpicklingError):
@@ -32,6 +35,26 @@ def _encode(text: str, encoding: str) -> bytes:
     return str.encode(text, encoding)  # not codecs.encode, which also knows compressors
 
 
+def _dtype(name: str, *_: Any) -> np.dtype | Inert:
+    return np.dtype(name) if re.fullmatch(r'b1|[iufc]\d{1,2}', name) else Inert()
+
+
+def _empty_array(*_: Any) -> np.ndarray:
+    return np.empty(0, np.int8)
+
+
+def _scalar(dtype: np.dtype | Inert, data: bytes = b'') -> Any:
+    return np.ndarray((), dtype, data)[()] if isinstance(dtype, np.dtype) else Inert()
+
+
+def _fill(array: np.ndarray, state: tuple) -> None:
+    """What ``array.__setstate__(state)`` does, but with the sizes checked, and for numbers only."""
+    _, shape, dtype, is_fortran, data = state
+    if isinstance(dtype, np.dtype) and all(side >= 0 for side in shape):
+        values = np.ndarray(shape, dtype, data, order='F' if is_fortran else 'C')
+        array.__setstate__(values.__reduce__()[2])
+
+
 _REBUILT = {
     **{f'builtins.{t.__name__}': t for t in (bool, bytearray, bytes, complex, dict, float, frozenset, int, list, set,
                                              slice, str, tuple)},
@@ -42,6 +65,10 @@ _REBUILT = {
     'torch.Size': torch.Size,
     'torch.device': torch.device,
     '_codecs.encode': _encode,
+    'mmengine.logging.history_buffer.HistoryBuffer': HistoryBuffer,
+    'numpy.dtype': _dtype,
+    **{f'numpy.{core}.multiarray._reconstruct': _empty_array for core in ('core', '_core')},
+    **{f'numpy.{core}.multiarray.scalar': _scalar for core in ('core', '_core')},
 }
 _INERT_NAMES = {'builtins.getattr', 'functools.partial', 'types.SimpleNamespace'}
 _INERT_PACKAGES = {'addict', 'argparse', 'datetime', 'easydict', 'mmcls', 'mmcv', 'mmdet', 'mmengine', 'mmpretrain',
@@ -65,10 +92,20 @@ class Unpickler(pickle._Unpickler):
 
     def load_build(self) -> None:
         # BUILD sets attributes: on a class or function it would change this process
-        target = self.stack[-2]
-        if not isinstance(target, _WITH_STATE):
+        target, state = self.stack[-2:]
+        if isinstance(target, np.ndarray):
+            _fill(target, self.stack.pop())
+        elif isinstance(target, HistoryBuffer):
+            # its state also holds functions, which would replace those of the class
+            self.stack[-1] = {name: state[name] for name in ('max_length', '_log_history', '_count_history')}
+            super().load_build()
+        elif isinstance(target, np.dtype) and state[1] in '<|':
+            # a dtype's own __setstate__ can be made to point anywhere in memory; a dtype of numbers has no more to it
+            self.stack.pop()
+        elif isinstance(target, _WITH_STATE):
+            super().load_build()
+        else:
             raise UnsafePickleError(f'a state for {target!r}')
-        super().load_build()
 
     dispatch[pickle.BUILD[0]] = load_build
 

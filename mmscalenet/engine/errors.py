@@ -9,7 +9,14 @@ EXIT_CODE = 2  # as argparse: the command as given cannot be carried out
 
 
 class UsageError(Exception):
-    """What is wrong and how to mend it, in one line; says all there is to say, so no traceback is shown."""
+    """What is wrong and how to mend it, in one line; says all there is to say, so no traceback is shown.
+
+    Args:
+        message (str): The line. Of the traceback that a loader's worker process sends in its place, the line is kept.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message.rpartition('UsageError: ')[2])
 
 
 def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:

@@ -1,4 +1,4 @@
-"""A missing data set or weight file, named in one line."""
+"""A missing data set or weight file, or one that cannot be used, named in one line."""
 import os
 import re
 import traceback
@@ -6,7 +6,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from urllib.error import URLError
 
+import torch
 from mmengine.config import Config
+
+from mmscalenet.checkpoints import CheckpointError
 
 from .errors import UsageError
 
@@ -29,6 +32,8 @@ READERS = re.compile(r'mm\w+\.datasets\b|mmengine\.dataset\b')
 def name_missing_files(cfg: Config) -> Iterator[None]:
     """Turn an error caused by a file that is not there into a :class:`UsageError` that names it and its source.
 
+    Likewise weights that are refused, and data sets in which nothing is found.
+
     Raises:
         UsageError: Instead of such an error. Any other error passes as it is.
     """
@@ -46,15 +51,21 @@ def name_missing_files(cfg: Config) -> Iterator[None]:
 def _explain(error: BaseException, cfg: Config) -> str | None:
     for link in _chain(error):
         if isinstance(link, URLError):
-            return _download_hint(link, cfg)
+            return _download_hint(link, str(error), cfg)
         if isinstance(link, (FileNotFoundError, NotADirectoryError)):
             found = ERRNO.findall(str(link))  # a worker process sends its whole traceback as the message
             path = link.filename or (found[-1] if found else None)
             return _hint(str(path), cfg) if path else _hint_of_message(str(link), cfg)
-    if any(READERS.match(frame.f_globals.get('__name__', '')) for frame, _ in traceback.walk_tb(error.__traceback__)):
+    if isinstance(error, CheckpointError):
+        return str(error)
+    readers = [frame.f_locals.get('self') for frame, _ in traceback.walk_tb(error.__traceback__)
+               if READERS.match(frame.f_globals.get('__name__', ''))]
+    if readers:
         for path in _declared_paths(cfg):
             if not os.path.exists(path):
                 return _hint(path, cfg)
+        if 'need at least one array to concatenate' in str(error):  # what an empty data set of mmengine ends in
+            return _empty_hint(readers[-1])
     return None
 
 
@@ -72,8 +83,7 @@ def _hint_of_message(message: str, cfg: Config) -> str:
 
 def _hint(path: str, cfg: Config) -> str:
     if path.endswith(WEIGHTS):
-        return (f'the weights "{path}" do not exist. Put the file there or name another one, e.g. --cfg-options '
-                'load_from=PATH, or model.backbone.init_cfg.checkpoint=PATH for a backbone alone.')
+        return f'the weights "{path}" do not exist. Put the file there{_or_name(cfg, path)}'
     # many data sets come in COCO's format: its class says nothing of the source
     types = ' '.join({str(dataset.get('type')) for dataset in _datasets(cfg)} - {'CocoDataset'})
     for text in (path, types):
@@ -84,11 +94,32 @@ def _hint(path: str, cfg: Config) -> str:
             'train_dataloader.dataset.data_root=PATH val_dataloader.dataset.data_root=PATH')
 
 
-def _download_hint(error: URLError, cfg: Config) -> str:
-    urls = [url for url in _strings(cfg.get('model'), cfg.get('load_from')) if re.match(r'https?://', url)]
+def _or_name(cfg: Config, *paths: str) -> str:
+    """The end of a sentence: how to name another file in every place of the config where one of ``paths`` stands."""
+    keys = [key for path in paths for name in ('model', 'load_from') for key in _keys(cfg.get(name), path, name)]
+    return f', or name another one: --cfg-options {" ".join(f"{key}=PATH" for key in keys)}' if keys else '.'
+
+
+def _keys(value: object, path: str, name: str) -> list[str]:
+    """The keys below ``name``, as --cfg-options takes them, under which ``path`` stands."""
+    if isinstance(value, str):
+        return [name] if os.path.expanduser(value) == path or value == path else []
+    entries = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, (list, tuple)) else ()
+    return [key for part, entry in entries for key in _keys(entry, path, f'{name}.{part}')]
+
+
+def _download_hint(error: URLError, message: str, cfg: Config) -> str:
+    urls = dict.fromkeys(url for url in _strings(cfg.get('model'), cfg.get('load_from')) if '://' in url)
+    urls = [url for url in urls if url in message] or urls  # our reader names the one, mmengine's does not
     what = ' or '.join(f'"{url}"' for url in urls) or 'a file'
-    return (f'cannot download {what} ({error.reason}). Get it on a machine with internet, copy it here and name the '
-            'copy, e.g. --cfg-options model.backbone.init_cfg.checkpoint=PATH')
+    return (f'cannot download {what} ({error.reason}). Get it on a machine with internet and put it into '
+            f'{torch.hub.get_dir()}/checkpoints{_or_name(cfg, *urls)}')
+
+
+def _empty_hint(dataset: object) -> str:
+    settings = {name: getattr(dataset, name, None) for name in ('ann_file', 'data_prefix', 'img_suffix', 'filter_cfg')}
+    return (f'the {type(dataset).__name__} is empty: no image is found, or none with an object of its classes. Look at '
+            f'{", ".join(f"{name}={value!r}" for name, value in settings.items() if value)}.')
 
 
 def _datasets(cfg: Config) -> Iterator[dict]:

@@ -6,17 +6,23 @@ from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, RUNNERS
 from mmengine.runner import Runner
 from torch import nn
 
+from .broken_data import name_broken_data
+from .checkpoint_reading import read_safely
 from .distributed import init_processes
 from .files import WholeFileBackend
-from .hooks import WholeCheckpointHook
+from .hooks import SegmentationLabelHook, WholeCheckpointHook
 from .optimizers import CPUAmpOptimWrapper
 
 
-def replace_parts() -> None:
-    """Put our variants in the place of mmengine's under the same names.
+def replace_parts(cfg: Config) -> None:
+    """Put our variants in the place of the libraries' under the same names.
 
     So they serve every config, and the configs that a work directory and a checkpoint keep stay usable without us.
     """
+    read_safely(trusted=cfg.get('trusted', False))
+    if cfg.get('default_scope') == 'mmdet':
+        from .coco_annotations import check_annotations  # imports mmdet, which takes seconds and need not be there
+        check_annotations()
     register_backend('local', WholeFileBackend, force=True, prefixes='')
     HOOKS.register_module(name='CheckpointHook', module=WholeCheckpointHook, force=True)
     if get_device() == 'cpu':
@@ -28,7 +34,8 @@ def replace_parts() -> None:
 def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config of any of the task libraries.
 
-    Checkpoints appear only when whole; without a GPU, several processes and mixed precision work on the CPU.
+    Checkpoints appear only when whole, and are read without running code in them, unless the config says
+    ``trusted = True``; broken data is named; without a GPU, several processes and mixed precision work on the CPU.
 
     Args:
         cfg (Config): The config; ``launcher`` and ``work_dir`` are set.
@@ -36,6 +43,10 @@ def build_runner(cfg: Config) -> Runner:
     Returns:
         Runner: The runner, or what ``runner_type`` names.
     """
-    replace_parts()
+    replace_parts(cfg)
     init_processes(cfg)
-    return RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
+    name_broken_data(runner)
+    if cfg.get('default_scope') == 'mmseg':
+        runner.register_hook(SegmentationLabelHook())
+    return runner

@@ -120,12 +120,48 @@ def test_runner_metadata(tmp_path, zipped):
     for name, tensor in content['state_dict'].items():
         assert read['state_dict'][name].equal(tensor) and read['state_dict'][name].dtype == tensor.dtype
     assert read['message_hub']['runtime_info']['iter'] == 3
-    assert type(read['message_hub']['log_scalars']['loss']) is Inert
+    assert read['message_hub']['runtime_info']['best'] == .5
+    history, counts = read['message_hub']['log_scalars']['loss'].data
+    assert history.tolist() == [1., 2.] and counts.tolist() == [1, 1]
+    assert buffer.statistics('mean') == 1.5  # the class still has its functions
     for key, value in read['meta'].items():
-        if key in ('args', 'cfg', 'dir', 'array', 'text'):
+        if key in ('args', 'cfg', 'dir', 'text'):
             assert type(value) is Inert
+        elif key == 'array':
+            assert value.dtype == np.int64 and value.tolist() == [0, 1, 2]
         else:
             assert value == content['meta'][key]
+
+
+@FORMATS
+@pytest.mark.parametrize('array', [
+    np.arange(6, dtype=np.float32).reshape(2, 3), np.asfortranarray(np.arange(6).reshape(2, 3)), np.empty((0, 4)),
+    np.array(2.5), np.array([True, False]), np.array([1 + 2j]), np.uint8(200), np.bool_(True), np.float16(.5)
+], ids=str)
+def test_arrays_of_numbers(tmp_path, zipped, array):
+    again = read_checkpoint(save(dict(array=array, again=array), tmp_path / 'f.pth', zipped))
+    for read in again.values():
+        assert type(read) is type(array) and read.dtype == array.dtype
+        assert read.shape == array.shape and np.array_equal(read, array)
+
+
+@pytest.mark.parametrize('state', [
+    (1, (10**6, ), np.dtype('f8'), False, b'12345678'),  # would read what lies behind
+    (1, (-1, ), np.dtype('f8'), False, b'12345678'),
+    (1, (1, ), 'f8', False, b'12345678'),
+    (1, (1, ), np.dtype('O'), False, b'12345678'),  # the bytes would be taken for an address
+    (1, (1, ), np.dtype('f8').newbyteorder(), False, b'12345678'),
+])
+def test_forged_arrays_reach_no_memory(tmp_path, state):
+    class Forged:
+        def __reduce__(self):
+            return np.empty(0).__reduce__()[:2] + (state, )
+
+    path = save(dict(weight=torch.ones(1), meta=Forged()), tmp_path / 'f.pth', True)
+    try:
+        assert read_checkpoint(path)['meta'].size == 0
+    except CheckpointError as error:
+        assert 'f.pth: ' in str(error)
 
 
 @FORMATS

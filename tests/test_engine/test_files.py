@@ -3,6 +3,7 @@ import io
 
 import pytest
 import torch
+from mmengine.config import Config
 from mmengine.fileio import get_file_backend
 
 from mmscalenet.engine import UsageError, WholeFileBackend, check_checkpoint, is_whole, remove_temporary, whole_file
@@ -37,8 +38,8 @@ def test_remove_temporary(tmp_path):
 
 
 def test_replaces_the_local_backend():
-    replace_parts()
-    replace_parts()
+    replace_parts(Config())
+    replace_parts(Config())
     assert isinstance(get_file_backend('some/path'), WholeFileBackend)
 
 

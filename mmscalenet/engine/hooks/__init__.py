@@ -1,3 +1,4 @@
 from .checkpoint_hook import WholeCheckpointHook
+from .segmentation_label_hook import SegmentationLabelHook
 
-__all__ = ['WholeCheckpointHook']
+__all__ = ['SegmentationLabelHook', 'WholeCheckpointHook']

@@ -1,0 +1,103 @@
+"""An image or segmentation map that cannot be used, named in one line."""
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from mmengine.dataset import Compose
+from mmengine.runner import Runner
+
+from .errors import UsageError
+
+
+def name_broken_data(runner: Runner) -> None:
+    """Have every data set of every loader of a runner name the file that it fails at.
+
+    Files that are not there keep their own error, see :func:`name_missing_files`.
+    """
+    build = runner.build_dataloader
+
+    def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> Any:
+        loader = build(dataloader, *args, **kwargs)
+        for dataset in _parts(loader.dataset):
+            if type(getattr(dataset, 'pipeline', None)) is Compose:
+                dataset.pipeline = NamingCompose(dataset.pipeline, is_coco=hasattr(dataset, 'COCOAPI'))
+        return loader
+
+    runner.build_dataloader = build_dataloader
+
+
+class NamingCompose(Compose):
+    """A data set's pipeline that names the record whose loading fails, or whose files do not go together.
+
+    Args:
+        pipeline (Compose): The pipeline; its list of transforms is shared.
+        is_coco (bool): Whether the annotations state the sizes of the images. Other formats do so too, but are known
+            to be wrong in places. Defaults to False.
+    """
+
+    def __init__(self, pipeline: Compose, is_coco: bool = False) -> None:
+        self.transforms = pipeline.transforms
+        self.is_coco = is_coco
+
+    def __call__(self, data: dict) -> dict | None:
+        for transform in self.transforms:
+            loaded = set(data)
+            try:
+                data = transform(data)
+            except (FileNotFoundError, MemoryError, UsageError):
+                raise
+            except Exception as error:
+                if not type(transform).__name__.startswith('Load'):
+                    raise
+                raise UsageError(_cannot_load(data, error)) from error
+            if data is None:
+                return None
+            if self.is_coco and 'img' in data and 'img' not in loaded:
+                _check_size(data)
+            if 'gt_seg_map' in data and 'gt_seg_map' not in loaded:
+                _check_map(data)
+        return data
+
+
+def _parts(dataset: Any) -> Iterator[Any]:
+    """The data set and those that it wraps."""
+    yield dataset
+    inner = [getattr(dataset, name, None) for name in ('dataset', '_dataset')]
+    for part in (*inner, *(getattr(dataset, 'datasets', None) or ())):
+        if part is not None:
+            yield from _parts(part)
+
+
+def _record(data: dict) -> str:
+    number = f' (id {data["img_id"]})' if data.get('img_id') is not None else ''
+    return f'the image "{data.get("img_path")}"{number}'
+
+
+def _cannot_load(data: dict, error: Exception) -> str:
+    if 'img' not in data:
+        what, file = _record(data), data.get('img_path')
+    elif data.get('seg_map_path'):
+        what, file = f'the segmentation map "{data["seg_map_path"]}" of {_record(data)}', data['seg_map_path']
+    else:
+        what, file = f'the annotation of {_record(data)}', None
+    size = f' ({os.path.getsize(file)} bytes)' if isinstance(file, str) and os.path.isfile(file) else ''
+    reason = f'an object has no {error}' if isinstance(error, KeyError) else f'{type(error).__name__}: {error}'
+    return (f'{what}{size} cannot be loaded: {reason}. ' + (
+        'Is it damaged, or no image? Copy or download it again, or remove it from the data set.' if file else
+        'Correct it, or leave the image out.'))
+
+
+def _check_size(data: dict) -> None:
+    stated, found = (data.get('height'), data.get('width')), data['img'].shape[:2]
+    if None not in stated and stated != found:
+        raise UsageError(f'{_record(data)} has height and width {found}, and its annotation says {stated}: boxes and '
+                         'masks would be misplaced. Correct the annotation file, or put the right image there; a photo '
+                         'that is rotated by its EXIF data must be saved rotated.')
+
+
+def _check_map(data: dict) -> None:
+    size = tuple(data.get('ori_shape') or ())
+    found = data['gt_seg_map'].shape[:len(size)]
+    if size != found:
+        raise UsageError(f'the segmentation map "{data.get("seg_map_path")}" has height and width {found}, and '
+                         f'{_record(data)} has {size}. They must be the same: put the right file there.')

@@ -1,0 +1,140 @@
+"""COCO annotation files, checked while mmdet reads them."""
+import math
+from collections.abc import Sequence
+
+from mmdet.datasets import CocoDataset
+from mmdet.datasets.api_wrappers import COCO
+from mmdet.evaluation.metrics import coco_metric
+
+from .errors import UsageError
+
+
+class CheckedCOCO(COCO):
+    """mmdet's reader of COCO files, except that an error names the file and the record.
+
+    What mmdet leaves out by itself (objects without area or outside the image, polygons of less than three points,
+    classes that the config does not name) is no error.
+    """
+    #: What mmdet's ``CocoDataset`` looks up in each record.
+    keys = dict(image=('file_name', 'height', 'width'), category=('name', ),
+                annotation=('image_id', 'category_id', 'area', 'bbox'))
+
+    unique_ids = True
+
+    def __init__(self, annotation_file: str | None = None) -> None:
+        self.file = annotation_file
+        try:
+            super().__init__(annotation_file)
+        except (ValueError, AssertionError) as error:
+            raise UsageError(f'the annotation file "{annotation_file}" is no JSON file in COCO\'s format: {error}. It '
+                             'is damaged, or its copy or download broke off: get it again.') from error
+
+    def createIndex(self) -> None:  # noqa: N802  the name is pycocotools's
+        images = self._by_id('image', 'images')
+        categories = self._by_id('category', 'categories')
+        if not images or not categories:
+            self._refuse('', f'lists no {"categories" if images else "images"}')
+        # files of images to be tested have no annotations
+        for annotation in self._by_id('annotation', 'annotations', optional=True).values():
+            where = f'annotation {annotation["id"]!r}'
+            if annotation['image_id'] not in images:
+                self._refuse(where, f'belongs to image {annotation["image_id"]!r}, which is not in the file')
+            image = images[annotation['image_id']]
+            where = f'{where} (image {annotation["image_id"]}, {image.get("file_name")})'
+            if annotation['category_id'] not in categories:
+                self._refuse(where, f'is of category {annotation["category_id"]!r}, which is not in the file')
+            box = annotation['bbox']
+            if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
+                self._refuse(where, f'has the bbox {box!r}, and four finite numbers are needed: x, y, width, height')
+            if problem := _problem_of_mask(annotation.get('segmentation'), image):
+                self._refuse(where, problem)
+        super().createIndex()
+
+    def get_cat_ids(self, cat_names: Sequence[str] = (), **kwargs) -> list[int]:
+        """The ids of the classes, whose places in the list become mmdet's labels."""
+        if cat_names:
+            self._check_classes(cat_names)
+        return super().get_cat_ids(cat_names, **kwargs)
+
+    def _check_classes(self, classes: Sequence[str]) -> None:
+        if isinstance(classes, str):
+            raise UsageError(f'the classes of the data set are the text {classes!r}. Write a tuple, in metainfo of '
+                             f'each data set: metainfo=dict(classes=({classes!r}, )).')
+        names = [category['name'] for category in self.dataset['categories']]
+        advice = (f'Its categories are {_some(names)}. Give each data set those you want, in this order, e.g. '
+                  f'metainfo=dict(classes=({_some(names, 3)}, )), and the heads as many num_classes.')
+        missing = [name for name in classes if name not in names]
+        if missing:
+            raise UsageError(f'the annotation file "{self.file}" lacks {len(missing)} of the {len(classes)} classes of '
+                             f'the config: {_some(missing)}. {advice}')
+        found = [name for name in names if name in classes]
+        if len(found) > len(classes):
+            repeated = {name: None for name in found if found.count(name) > 1}
+            raise UsageError(f'the annotation file "{self.file}" has several categories of the name '
+                             f'{_some(list(repeated))}. Give each a name of its own.')
+        # mmdet numbers the classes as they come in the file, and names them as they come in the config
+        for theirs, ours in zip(found, classes, strict=False):
+            if theirs != ours:
+                raise UsageError(f'the annotation file "{self.file}" has the classes in another order than the config: '
+                                 f'mmdet would call {theirs!r} {ours!r}. {advice}')
+
+    def _by_id(self, kind: str, name: str, optional: bool = False) -> dict:
+        records, by_id = self.dataset.get(name, [] if optional else None), {}
+        if not isinstance(records, list):
+            self._refuse('', f'has no list "{name}"')
+        for number, record in enumerate(records):
+            if not isinstance(record, dict) or 'id' not in record:
+                self._refuse(f'entry {number} of "{name}"', 'has no "id"')
+            where = f'{kind} {record["id"]!r}'
+            for key in self.keys[kind]:
+                if key not in record:
+                    self._refuse(where, f'has no "{key}"')
+            if record['id'] in by_id and self.unique_ids:
+                self._refuse(where, 'is there twice')
+            by_id[record['id']] = record
+        return by_id
+
+    def _refuse(self, where: str, problem: str) -> None:
+        where, mend = (f': {where}', 'Correct or remove this record.') if where else ('', 'Is it the right file?')
+        raise UsageError(f'the annotation file "{self.file}"{where} {problem}. {mend}')
+
+
+class CheckedGroundTruth(CheckedCOCO):
+    """The same for ``CocoMetric``, which looks up other things, and may itself have written the file.
+
+    It then holds what the loader gave, so images are there twice if the data set repeats them.
+    """
+    keys = dict(image=(), category=('name', ), annotation=('image_id', 'category_id', 'area', 'bbox', 'iscrowd'))
+    unique_ids = False
+
+
+def check_annotations() -> None:
+    """Have ``CocoDataset``, what derives from it, and ``CocoMetric`` read with the check."""
+    CocoDataset.COCOAPI = CheckedCOCO
+    coco_metric.COCO = CheckedGroundTruth
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and math.isfinite(value)
+
+
+def _problem_of_mask(mask: object, image: dict) -> str | None:
+    if not mask:
+        return None
+    if isinstance(mask, list):
+        for polygon in mask:
+            if not isinstance(polygon, list):
+                return f'has a polygon that is no list of numbers: {polygon!r}'
+            if len(polygon) % 2:
+                return f'has a polygon of {len(polygon)} numbers, and they must be pairs of x and y'
+        return None
+    if not isinstance(mask, dict) or not isinstance(mask.get('counts'), (list, str)):
+        return 'has a segmentation that is neither a list of polygons nor an RLE with "size" and "counts"'
+    size = [image.get('height'), image.get('width')]
+    if mask.get('size') != size and None not in size:
+        return f'has an RLE of size {mask.get("size")}, and the image has height and width {size}'
+    return None
+
+
+def _some(names: Sequence[str], limit: int = 10) -> str:
+    return ', '.join(map(repr, names[:limit])) + (', ...' if len(names) > limit else '')
