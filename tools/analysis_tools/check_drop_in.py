@@ -38,7 +38,7 @@ import torch
 from drop_in_trial import WHOLE, check_config
 from mmengine.config import Config
 
-from mmscalenet.engine import whole_file
+from mmscalenet.engine import UsageError, one_line_errors, whole_file
 
 LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
 
@@ -108,8 +108,11 @@ def versions() -> dict[str, str]:
 def walk(args: argparse.Namespace) -> dict[str, dict]:
     """Checks every config, and writes results and table after each; gives the results by library and name."""
     cache_file, now = Path(args.cache or Path(args.out).with_suffix('.json')), versions()
-    known = json.loads(cache_file.read_text()) if cache_file.exists() else {}
-    results = known['results'] if known.get('versions') == now else {}
+    known = json.loads(cache_file.read_text()) if cache_file.exists() else dict(versions=now, results={})
+    if known['versions'] != now:
+        raise UsageError(f'{cache_file} holds results of {known["versions"]}, and installed is {now}. Name another '
+                         'file with --cache, or remove this one.')
+    results = known['results']
     configs = {f'{library} {name}': (library, path) for library, name, path in list_configs(args)}
     own, lock = threading.local(), threading.Lock()
 
@@ -179,14 +182,15 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def main() -> int:
+@one_line_errors
+def main() -> None:
     args = parse_args()
     os.environ['HF_HUB_OFFLINE'] = '1'  # for the workers: nothing is downloaded
     rows = walk(args)
     print('\n'.join(totals(rows)))
     print(f'wrote {args.out}')
-    return int(any(row['after'] for row in rows.values() if not row['before']))
+    sys.exit(any(row['after'] for row in rows.values() if not row['before']))
 
 
 if __name__ == '__main__':
-    sys.exit(main())
+    main()
