@@ -14,7 +14,7 @@ esac
 "${PYTHON:-python}" tools/dataset_converters/fashion_scenes.py
 for run in "$pretraining" \
         "mask-rcnn_$1-nano_6e_fashion-scenes" "mask-rcnn_scalenet-$1-nano-x2_2e_fashion-scenes" \
-        "upernet_$1-nano_2k_fashion-scenes" "upernet_scalenet-$1-nano-x2_1k_fashion-scenes" \
-        "mask-rcnn_$1-nano_trained-on-2e_fashion-scenes" "upernet_$1-nano_trained-on-1k_fashion-scenes"; do
+        "upernet_$1-nano_1000i_fashion-scenes" "upernet_scalenet-$1-nano-x2_500i_fashion-scenes" \
+        "mask-rcnn_$1-nano_trained-on-2e_fashion-scenes" "upernet_$1-nano_trained-on-500i_fashion-scenes"; do
     "${PYTHON:-python}" tools/train.py "configs/fashion_scenes/$run.py" --resume
 done

@@ -1,7 +1,7 @@
 # For small models from a small pretrained backbone on 1,500 scenes in batches of two.
 optim_wrapper = dict(
     type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=3e-4, weight_decay=0.05),
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
     constructor='mmscalenet.LayerDecayOptimWrapperConstructor',
     clip_grad=dict(max_norm=5.))
 

@@ -1,0 +1,17 @@
+# 1,000 iterations of four images, for small models from a small pretrained backbone.
+optim_wrapper = dict(
+    type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
+    constructor='mmscalenet.LayerDecayOptimWrapperConstructor',
+    clip_grad=dict(max_norm=5.))
+
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=100),
+    dict(type='PolyLR', eta_min=1e-6, power=1., by_epoch=False, begin=200, end=1000),
+]
+
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=1000, val_interval=250)
+val_cfg = dict(type='ValLoop')
+test_cfg = dict(type='TestLoop')
+
+auto_scale_lr = dict(enable=False, base_batch_size=4)
