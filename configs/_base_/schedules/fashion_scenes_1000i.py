@@ -7,7 +7,7 @@ optim_wrapper = dict(
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=100),
-    dict(type='PolyLR', eta_min=1e-6, power=1., by_epoch=False, begin=200, end=1000),
+    dict(type='PolyLR', eta_min=1e-6, power=1., by_epoch=False, begin=100, end=1000),
 ]
 
 train_cfg = dict(type='IterBasedTrainLoop', max_iters=1000, val_interval=250)
