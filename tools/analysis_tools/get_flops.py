@@ -73,8 +73,9 @@ def count_multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """
     model.eval()
     counter = FlopCounterMode(display=False)
-    # with gradients on: without them torch's own attention layer takes a fused path that is not counted
-    with plain_attention(), counter:
+    # With gradients on: without them torch's own attention layer takes a fused path that is not counted. What would be
+    # kept for them is dropped, as whole attention matrices of large images would fill the memory.
+    with plain_attention(), counter, torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda none: none):
         run(model, torch.randn(1, *shape))
     return counter.get_total_flops() // 2
 
