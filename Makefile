@@ -8,7 +8,8 @@ VENV ?= .venv
 PYTHON ?= python3
 endif
 BIN := $(VENV)/bin
-PYTEST = $(BIN)/python -m pytest
+# at most four processes, each with whole files, as some share a fixture that takes seconds
+PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 .PHONY: help install demo test test-slow lint clean
 
