@@ -18,12 +18,17 @@ def name_broken_data(runner: Runner) -> None:
 
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> Any:
         loader = build(dataloader, *args, **kwargs)
-        for dataset in _parts(loader.dataset):
-            if type(getattr(dataset, 'pipeline', None)) is Compose:
-                dataset.pipeline = NamingCompose(dataset.pipeline, is_coco=hasattr(dataset, 'COCOAPI'))
+        name_parts(loader.dataset)
         return loader
 
     runner.build_dataloader = build_dataloader
+
+
+def name_parts(dataset: Any) -> None:
+    """Have a data set, and those that it wraps, name the file that it fails at."""
+    for part in _parts(dataset):
+        if type(getattr(part, 'pipeline', None)) is Compose:
+            part.pipeline = NamingCompose(part.pipeline, is_coco=hasattr(part, 'COCOAPI'))
 
 
 class NamingCompose(Compose):
@@ -41,20 +46,20 @@ class NamingCompose(Compose):
 
     def __call__(self, data: dict) -> dict | None:
         for transform in self.transforms:
-            loaded = set(data)
+            had_image, had_map = ('img' in data, 'gt_seg_map' in data)
             try:
                 data = transform(data)
-            except (FileNotFoundError, MemoryError, UsageError):
-                raise
+            except (FileNotFoundError, MemoryError, UsageError, ImportError, NameError, AttributeError):
+                raise  # the last three are no fault of the data
             except Exception as error:
                 if not type(transform).__name__.startswith('Load'):
                     raise
                 raise UsageError(_cannot_load(data, error)) from error
             if data is None:
                 return None
-            if self.is_coco and 'img' in data and 'img' not in loaded:
+            if self.is_coco and 'img' in data and not had_image:
                 _check_size(data)
-            if 'gt_seg_map' in data and 'gt_seg_map' not in loaded:
+            if 'gt_seg_map' in data and not had_map:
                 _check_map(data)
         return data
 
@@ -96,8 +101,8 @@ def _check_size(data: dict) -> None:
 
 
 def _check_map(data: dict) -> None:
-    size = tuple(data.get('ori_shape') or ())
-    found = data['gt_seg_map'].shape[:len(size)]
+    size, found = tuple(data.get('ori_shape') or ()), data['gt_seg_map'].shape
     if size != found:
-        raise UsageError(f'the segmentation map "{data.get("seg_map_path")}" has height and width {found}, and '
-                         f'{_record(data)} has {size}. They must be the same: put the right file there.')
+        raise UsageError(f'the segmentation map "{data.get("seg_map_path")}" has the shape {found}, and '
+                         f'{_record(data)} has height and width {size}. It must be one label per pixel and of the same '
+                         'size: put the right file there, and turn a map of colours into labels.')

@@ -2,6 +2,7 @@
 import argparse
 import difflib
 import os
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mmengine.config import Config, DictAction
@@ -26,7 +27,9 @@ def load_config(args: argparse.Namespace) -> Config:
     Raises:
         UsageError: If the config, or one that it builds on, does not exist.
     """
-    os.environ.setdefault('LOCAL_RANK', str(args.local_rank))
+    # before the process group is there, only the launcher's variables tell the processes of a machine apart
+    launched = os.environ.get('SLURM_LOCALID' if args.launcher == 'slurm' else 'OMPI_COMM_WORLD_LOCAL_RANK')
+    os.environ.setdefault('LOCAL_RANK', launched if launched and args.launcher != 'none' else str(args.local_rank))
     if not os.path.isfile(args.config):
         raise UsageError(f'config "{args.config}" does not exist. {_similar(args.config)}')
     try:
@@ -42,6 +45,16 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('./work_dirs', Path(args.config).stem)
     return cfg
+
+
+def datasets(cfg: Config, splits: Iterable[str] = ('train', 'val', 'test')) -> Iterator[dict]:
+    """The data sets of the loaders, those inside wrappers included."""
+    waiting = [(cfg.get(f'{split}_dataloader') or {}).get('dataset') for split in splits]
+    while waiting:
+        dataset = waiting.pop(0)
+        if isinstance(dataset, dict):
+            yield dataset
+            waiting += [dataset.get('dataset'), *(dataset.get('datasets') or [])]
 
 
 def _similar(path: str) -> str:

@@ -1,10 +1,12 @@
 """COCO annotation files, checked while mmdet reads them."""
+import logging
 import math
 from collections.abc import Sequence
 
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation.metrics import coco_metric
+from mmengine.logging import print_log
 
 from .errors import UsageError
 
@@ -12,13 +14,13 @@ from .errors import UsageError
 class CheckedCOCO(COCO):
     """mmdet's reader of COCO files, except that an error names the file and the record.
 
-    What mmdet leaves out by itself (objects without area or outside the image, polygons of less than three points,
-    classes that the config does not name) is no error.
+    What mmdet leaves out by itself (objects marked ``ignore``, without area or outside the image, polygons that are no
+    three points, classes that the config does not name) is no error; of objects whose image or category is not in the
+    file their number is logged.
     """
     #: What mmdet's ``CocoDataset`` looks up in each record.
-    keys = dict(image=('file_name', 'height', 'width'), category=('name', ),
-                annotation=('image_id', 'category_id', 'area', 'bbox'))
-
+    keys = dict(image=('file_name', 'height', 'width'), category=('name', ), annotation=('image_id', 'category_id'),
+                object=('area', 'bbox'))
     unique_ids = True
 
     def __init__(self, annotation_file: str | None = None) -> None:
@@ -35,19 +37,26 @@ class CheckedCOCO(COCO):
         if not images or not categories:
             self._refuse('', f'lists no {"categories" if images else "images"}')
         # files of images to be tested have no annotations
-        for annotation in self._by_id('annotation', 'annotations', optional=True).values():
-            where = f'annotation {annotation["id"]!r}'
-            if annotation['image_id'] not in images:
-                self._refuse(where, f'belongs to image {annotation["image_id"]!r}, which is not in the file')
+        annotations = self._by_id('annotation', 'annotations', optional=True)
+        left_out = []
+        for annotation in annotations.values():
+            if annotation['image_id'] not in images or annotation['category_id'] not in categories:
+                left_out.append(annotation['id'])
+                continue
+            if annotation.get('ignore'):
+                continue
             image = images[annotation['image_id']]
-            where = f'{where} (image {annotation["image_id"]}, {image.get("file_name")})'
-            if annotation['category_id'] not in categories:
-                self._refuse(where, f'is of category {annotation["category_id"]!r}, which is not in the file')
+            where = f'annotation {annotation["id"]!r} (image {annotation["image_id"]}, {image.get("file_name")})'
+            self._check_keys(where, annotation, 'object')
             box = annotation['bbox']
             if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
                 self._refuse(where, f'has the bbox {box!r}, and four finite numbers are needed: x, y, width, height')
             if problem := _problem_of_mask(annotation.get('segmentation'), image):
                 self._refuse(where, problem)
+        if left_out:
+            print_log(f'"{self.file}": {len(left_out)} of {len(annotations)} annotations are left out, as their image '
+                      f'or category is not in the file; the first is annotation {left_out[0]!r}', 'current',
+                      logging.WARNING)
         super().createIndex()
 
     def get_cat_ids(self, cat_names: Sequence[str] = (), **kwargs) -> list[int]:
@@ -86,13 +95,16 @@ class CheckedCOCO(COCO):
             if not isinstance(record, dict) or 'id' not in record:
                 self._refuse(f'entry {number} of "{name}"', 'has no "id"')
             where = f'{kind} {record["id"]!r}'
-            for key in self.keys[kind]:
-                if key not in record:
-                    self._refuse(where, f'has no "{key}"')
+            self._check_keys(where, record, kind)
             if record['id'] in by_id and self.unique_ids:
                 self._refuse(where, 'is there twice')
             by_id[record['id']] = record
         return by_id
+
+    def _check_keys(self, where: str, record: dict, kind: str) -> None:
+        for key in self.keys[kind]:
+            if key not in record:
+                self._refuse(where, f'has no "{key}"')
 
     def _refuse(self, where: str, problem: str) -> None:
         where, mend = (f': {where}', 'Correct or remove this record.') if where else ('', 'Is it the right file?')
@@ -104,7 +116,8 @@ class CheckedGroundTruth(CheckedCOCO):
 
     It then holds what the loader gave, so images are there twice if the data set repeats them.
     """
-    keys = dict(image=(), category=('name', ), annotation=('image_id', 'category_id', 'area', 'bbox', 'iscrowd'))
+    keys = dict(image=(), category=('name', ), annotation=('image_id', 'category_id'),
+                object=('area', 'bbox', 'iscrowd'))
     unique_ids = False
 
 
@@ -125,8 +138,6 @@ def _problem_of_mask(mask: object, image: dict) -> str | None:
         for polygon in mask:
             if not isinstance(polygon, list):
                 return f'has a polygon that is no list of numbers: {polygon!r}'
-            if len(polygon) % 2:
-                return f'has a polygon of {len(polygon)} numbers, and they must be pairs of x and y'
         return None
     if not isinstance(mask, dict) or not isinstance(mask.get('counts'), (list, str)):
         return 'has a segmentation that is neither a list of polygons nor an RLE with "size" and "counts"'

@@ -11,6 +11,7 @@ from mmengine.config import Config
 
 from mmscalenet.checkpoints import CheckpointError
 
+from .cli import datasets
 from .errors import UsageError
 
 # What a path or a data set's class is recognised by, and where its files come from.
@@ -85,7 +86,7 @@ def _hint(path: str, cfg: Config) -> str:
     if path.endswith(WEIGHTS):
         return f'the weights "{path}" do not exist. Put the file there{_or_name(cfg, path)}'
     # many data sets come in COCO's format: its class says nothing of the source
-    types = ' '.join({str(dataset.get('type')) for dataset in _datasets(cfg)} - {'CocoDataset'})
+    types = ' '.join({str(dataset.get('type')) for dataset in datasets(cfg)} - {'CocoDataset'})
     for text in (path, types):
         for pattern, source in SOURCES.items():
             if re.search(pattern, text, re.IGNORECASE):
@@ -122,18 +123,8 @@ def _empty_hint(dataset: object) -> str:
             f'{", ".join(f"{name}={value!r}" for name, value in settings.items() if value)}.')
 
 
-def _datasets(cfg: Config) -> Iterator[dict]:
-    """The data sets of all loaders, those inside wrappers included."""
-    waiting = [(cfg.get(f'{split}_dataloader') or {}).get('dataset') for split in ('train', 'val', 'test')]
-    while waiting:
-        dataset = waiting.pop(0)
-        if isinstance(dataset, dict):
-            yield dataset
-            waiting += [dataset.get('dataset'), *(dataset.get('datasets') or [])]
-
-
 def _declared_paths(cfg: Config) -> Iterator[str]:
-    for dataset in _datasets(cfg):
+    for dataset in datasets(cfg):
         root = dataset.get('data_root') or ''
         for path in ('', *_strings(dataset.get('data_prefix'), dataset.get('ann_file'))):
             path = os.path.join(root, path)

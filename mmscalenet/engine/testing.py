@@ -4,6 +4,7 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
+from .cli import datasets
 from .errors import UsageError
 from .metrics import DumpSegResults
 
@@ -34,15 +35,13 @@ def use_tta(cfg: Config, shown: bool = False) -> None:
         UsageError: If the config does not say which augmentations, or the library cannot do it.
     """
     scope = _scope(cfg, '--tta')
-    dataset = cfg.test_dataloader.dataset
-    while 'dataset' in dataset:
-        dataset = dataset.dataset
+    parts = [part for part in datasets(cfg, ['test']) if 'pipeline' in part]
     if scope == 'mmpretrain':
         if shown:
             raise UsageError('--show-dir does not go with --tta: mmpretrain draws single images only. '
                              'Run the test twice.')
         flips = [dict(type='RandomFlip', prob=1., direction='horizontal'), dict(type='RandomFlip', prob=0.)]
-        *transforms, pack = deepcopy(dataset.pipeline)
+        *transforms, pack = deepcopy(parts[0].pipeline)
         cfg.setdefault('tta_model', dict(type='AverageClsScoreTTA'))
         cfg.setdefault('tta_pipeline', [*transforms, dict(type='TestTimeAug', transforms=[flips, [pack]])])
     for name in ('tta_model', 'tta_pipeline'):
@@ -53,7 +52,8 @@ def use_tta(cfg: Config, shown: bool = False) -> None:
         raise UsageError('--tta: mmdet merges boxes only, and this model predicts masks. For the boxes alone add '
                          '--cfg-options model.roi_head.mask_head=None test_evaluator.metric=bbox')
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
-    dataset.pipeline = cfg.tta_pipeline
+    for part in parts:
+        part.pipeline = cfg.tta_pipeline
 
 
 def results_dumper(cfg: Config, path: str) -> DumpResults:

@@ -76,8 +76,9 @@ class PositionList(BaseModule):
                               missing_keys: list, unexpected_keys: list, error_msgs: list) -> None:
         given = state_dict.get(f'{prefix}positions.layer_map')
         if given is not None and given.tolist() != self.layer_map:
-            error_msgs.append(f'{prefix}positions: the checkpoint was trained with layer_map={given.tolist()}, the '
-                              f'model has layer_map={self.layer_map}')
+            # not into error_msgs: mmengine's runners load without strict, and would go on after a warning
+            raise RuntimeError(f'{prefix}positions: the checkpoint was trained with layer_map={given.tolist()}, the '
+                               f'model has layer_map={self.layer_map}; give the model the layer_map of the checkpoint')
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
                                       error_msgs)
 

@@ -66,8 +66,7 @@ def test_refusal_is_one_line(folder):
 
 @pytest.mark.parametrize('source, target, reason', [
     ('good.pth', 'there.pth', 'there.pth: exists already'), ('none.pth', 'new.pth', 'none.pth: No such file'),
-    ('other.pth', 'new.pth', 'other.pth: no ViT or Swin'),
-    ('good.pth', 'no/folder/new.pth', 'No such file or directory')])
+    ('other.pth', 'new.pth', 'other.pth: no ViT or Swin')])
 def test_refusals_write_nothing(source, target, reason, folder):
     with pytest.raises((CheckpointError, OSError), match=reason):
         runpy.run_path(str(SCRIPT))['main'](source, target)
@@ -75,7 +74,7 @@ def test_refusals_write_nothing(source, target, reason, folder):
 
 def test_interrupted_write_leaves_nothing(folder, monkeypatch):
     def full(*args, **kwargs):
-        args[1].write(b'half')
+        args[1].write_bytes(b'half')
         raise OSError('No space left on device')
 
     monkeypatch.setattr(torch, 'save', full)

@@ -82,11 +82,13 @@ def test_image_of_another_size_than_its_annotation(fields, data, write_config, t
     assert f'the image "{path}" (id 2) has height and width (60, 64), and its annotation says (64, 64)' in line
 
 
-def test_map_of_another_size_than_its_image(fields, data, write_config, tool, capfd):
+@pytest.mark.parametrize('shape', [(60, 64), (64, 64, 3)])
+def test_map_that_does_not_go_with_its_image(shape, fields, data, write_config, tool, capfd):
     path = data / 'seg/maps/2.png'
-    cv2.imwrite(str(path), np.zeros((60, 64), np.uint8))
+    cv2.imwrite(str(path), np.zeros(shape, np.uint8))
     line = refused(tool, capfd, 'train.py', write_config(fields('seg')))
-    assert f'"{path}" has height and width (60, 64)' in line and f'"{data / "seg/images/2.png"}" has (64, 64)' in line
+    assert f'"{path}" has the shape {shape}' in line
+    assert f'"{data / "seg/images/2.png"}" has height and width (64, 64)' in line
 
 
 @pytest.mark.parametrize('label', [255, 3])
@@ -106,12 +108,12 @@ def test_label_outside_the_classes(label, fields, data, write_config, tool, capf
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_annotation_file(split, fields, data, write_config, tool, capfd):
     content = json.loads((data / 'det/annotations.json').read_text())
-    content['annotations'][2]['category_id'] = 5
+    content['annotations'][2]['bbox'] = [1, 2]
     path = data / 'det/broken.json'
     path.write_text(json.dumps(content))
     line = refused(tool, capfd, 'train.py', write_config(fields('det')), '--cfg-options',
                    f'{split}_dataloader.dataset.ann_file=broken.json')
-    assert line.startswith(f'error: the annotation file "{path}": annotation 3 (image 2, 2.png) is of category 5')
+    assert line.startswith(f'error: the annotation file "{path}": annotation 3 (image 2, 2.png) has the bbox [1, 2]')
 
 
 def test_annotation_file_of_the_metric(fields, data, write_config, tool, capfd):

@@ -114,6 +114,8 @@ def walk(args: argparse.Namespace) -> dict[str, dict]:
                          'file with --cache, or remove this one.')
     results = known['results']
     configs = {f'{library} {name}': (library, path) for library, name, path in list_configs(args)}
+    if not configs:
+        raise UsageError(f'no config of {", ".join(args.library)} has "{args.filter}" in its path.')
     own, lock = threading.local(), threading.Lock()
 
     def save() -> dict[str, dict]:
@@ -172,7 +174,8 @@ def totals(rows: dict[str, dict]) -> list[str]:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('configs', nargs='*', help='config files of your own, instead of those that ship')
+    parser.add_argument('configs', nargs='*', help='config files of your own, instead of those that ship '
+                        '(--library and --filter choose among these)')
     parser.add_argument('--library', nargs='+', choices=LIBRARIES, default=LIBRARIES)
     parser.add_argument('--filter', default='', help='regular expression that the path of a config must contain')
     parser.add_argument('--out', required=True, help='markdown file to write')
@@ -185,6 +188,9 @@ def parse_args() -> argparse.Namespace:
 @one_line_errors
 def main() -> None:
     args = parse_args()
+    for path in args.configs:
+        if not os.path.isfile(path):
+            raise UsageError(f'config "{path}" does not exist.')
     os.environ['HF_HUB_OFFLINE'] = '1'  # for the workers: nothing is downloaded
     rows = walk(args)
     print('\n'.join(totals(rows)))

@@ -1,6 +1,5 @@
 """Write the backbone of any checkpoint that mmscalenet recognises under the names of an OpenMMLab library."""
 import argparse
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,6 +8,7 @@ import torch
 from torch import Tensor
 
 from mmscalenet.checkpoints import CheckpointError, convert, read_checkpoint, to_mmseg
+from mmscalenet.engine import whole_file
 
 
 def convert_backbone(checkpoint: Mapping, to: str = 'mmpretrain') -> dict[str, Tensor]:
@@ -48,14 +48,9 @@ def main(src: str, dst: str, to: str = 'mmpretrain', trusted: bool = False) -> N
         state = convert_backbone(read_checkpoint(src, trusted), to)
     except CheckpointError as error:
         raise CheckpointError(str(error) if src in str(error) else f'{src}: {error}') from None
-    temporary = target.with_name(f'.{target.name}.{os.getpid()}')
-    try:
-        with temporary.open('xb') as file:
-            # cloned: a view would be saved with all of its storage
-            torch.save({'state_dict': {name: tensor.clone() for name, tensor in state.items()}}, file)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with whole_file(target) as temporary:
+        # cloned: a view would be saved with all of its storage
+        torch.save({'state_dict': {name: tensor.clone() for name, tensor in state.items()}}, temporary)
     print(f'{dst}: {len(state)} tensors of the backbone in {src}, under the names of {to}')
 
 

@@ -1,4 +1,6 @@
 """Labels that the head of a segmentor does not know."""
+import math
+
 import torch
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
@@ -16,9 +18,11 @@ class SegmentationLabelHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        head = model.decode_head[-1] if isinstance(model.decode_head, nn.ModuleList) else model.decode_head
-        self.num_classes = max(2, head.num_classes)  # one class with a sigmoid has the labels 0 and 1
-        self.ignore_index = head.ignore_index
+        head = getattr(model, 'decode_head', None)  # a segmentor of one's own may have none
+        head = head[-1] if isinstance(head, nn.ModuleList) else head
+        # one class with a sigmoid has the labels 0 and 1
+        self.num_classes = max(2, getattr(head, 'num_classes', math.inf))
+        self.ignore_index = getattr(head, 'ignore_index', 255)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
         for sample in data_batch['data_samples']:

@@ -1,0 +1,20 @@
+"""Options of tools/test.py as they change the config."""
+import pytest
+from mmengine.config import Config
+
+from mmscalenet.engine.testing import use_tta
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg'])
+def test_tta_reaches_every_part_of_a_concatenated_data_set(scope):
+    part = dict(type='CustomDataset', pipeline=[dict(type='LoadImageFromFile'), dict(type='PackInputs')])
+    cfg = Config(dict(
+        default_scope=scope, model=dict(type='ImageClassifier'), tta_model=dict(type='AverageClsScoreTTA'),
+        test_dataloader=dict(dataset=dict(
+            type='ConcatDataset', datasets=[part, dict(type='RepeatDataset', dataset=part)])),
+        **(dict(tta_pipeline=[dict(type='TestTimeAug')]) if scope == 'mmseg' else {})))
+    use_tta(cfg)
+    first, second = cfg.test_dataloader.dataset.datasets
+    assert 'pipeline' not in cfg.test_dataloader.dataset and 'pipeline' not in second
+    assert first.pipeline == second.dataset.pipeline == cfg.tta_pipeline
+    assert cfg.tta_pipeline[-1].type == 'TestTimeAug'
