@@ -151,12 +151,19 @@ def _build(cfg: Config, content: dict, name: str | os.PathLike) -> nn.Module:
 def _meta(content: dict, dataset: ConfigDict) -> dict:
     """Class names and palette: those of the training, else those of the config's data set."""
     saved = content.get('meta') or {}
-    own = getattr(DATASETS.get(dataset.type), 'METAINFO', {})
-    for meta in (saved.get('dataset_meta'), saved, dataset.get('metainfo'), own):
+    for meta in (saved.get('dataset_meta'), saved, dataset.get('metainfo'), _own_meta(dataset.type)):
         meta = {key.lower(): value for key, value in (meta or {}).items() if isinstance(value, (list, tuple))}
         if meta.get('classes'):
             return meta
     return {}
+
+
+def _own_meta(kind: str | type) -> dict:
+    """What a class of data sets, or the one of that name, says of itself."""
+    if isinstance(kind, str):
+        with DATASETS.switch_scope_and_registry(None) as registry:  # the root alone knows no data set of a library
+            kind = registry.get(kind)
+    return getattr(kind, 'METAINFO', {})
 
 
 def _class_count(model: nn.Module) -> int:

@@ -20,6 +20,9 @@ def describe(sample: BaseDataElement, classes: Sequence[str], score_thr: float =
         ``boxes`` (x1, y1, x2, y2 in pixels), ``labels``, ``names``, ``scores`` and, of a model with masks, ``masks``
         (COCO run lengths). Segmentation: ``classes``, those present, each with ``label``, ``name`` and ``share`` of
         the pixels, largest first.
+
+    Raises:
+        ValueError: If it is none of these, e.g. a panoptic map.
     """
     if 'pred_instances' in sample:
         return _instances(sample.pred_instances, classes, score_thr)
@@ -28,6 +31,11 @@ def describe(sample: BaseDataElement, classes: Sequence[str], score_thr: float =
         found = sorted(zip(counts.tolist(), labels.tolist(), strict=True), reverse=True)
         return dict(classes=[dict(label=label, name=classes[label], share=count / counts.sum().item())
                              for count, label in found])
+    if 'pred_score' not in sample:
+        found = ', '.join(key for key in sample.keys() if key.startswith('pred_'))
+        raise ValueError(f'the model predicts {found or "nothing"}, and only classes of images (pred_score), '
+                         'detections (pred_instances) and semantic maps (pred_sem_seg) can be described. Use a model '
+                         'of these kinds.')
     scores = sample.pred_score.cpu()
     best = [dict(label=label, name=classes[label], score=scores[label].item())
             for label in scores.argsort(descending=True)[:TOP].tolist()]

@@ -6,6 +6,7 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from mmengine.config import Config
 from PIL import Image
 
 from mmscalenet.apis import Inferencer
@@ -104,7 +105,6 @@ def test_mixed_sizes(seg_fields, write_config, tmp_path):
 
 def save_weights(config, folder, change=lambda state: state, **meta) -> str:
     """A checkpoint of the config's model with its random weights."""
-    from mmengine.config import Config
     from mmengine.registry import MODELS, init_default_scope
     cfg = Config.fromfile(config)
     init_default_scope(cfg.default_scope)
@@ -133,6 +133,27 @@ def test_no_class_names(seg_fields, write_config, tmp_path):
     image = np.zeros((64, 64, 3), np.uint8)
     sample, = inferencer([image])
     assert inferencer.draw(image, sample).shape == (64, 64, 3)
+
+
+@pytest.mark.parametrize('task, kind, classes', [
+    ('cls', 'ImageNet', 1000), ('det', 'CocoDataset', 80), ('seg', 'ADE20KDataset', 150), ('seg', 'class', 150)])
+def test_class_names_of_the_data_set(task, kind, classes, request, write_config, tmp_path):
+    """As of a released config with a checkpoint that holds weights alone."""
+    config = write_config(request.getfixturevalue(f'{task}_fields'))
+    checkpoint = save_weights(config, tmp_path)
+    torch.save(torch.load(checkpoint)['state_dict'], checkpoint)
+    cfg = Config.fromfile(config)
+    dataset = cfg.test_dataloader.dataset
+    dataset.pop('metainfo', None)
+    dataset.type = kind
+    if kind == 'class':  # as new-style configs have it
+        from mmseg.datasets import ADE20KDataset
+        dataset.type = ADE20KDataset
+    inferencer = Inferencer(cfg, checkpoint, 'cpu')
+    assert len(set(inferencer.classes)) >= classes - 2 and 'class 0' not in inferencer.classes
+    if task == 'seg':
+        assert inferencer.classes[:2] == ['wall', 'building']
+        assert inferencer.draw_rgb.visualizer.dataset_meta['palette'][0] == [120, 120, 120]
 
 
 def test_gray_model_without_loader(cls_fields, write_config, tmp_path):

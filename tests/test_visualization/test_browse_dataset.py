@@ -86,6 +86,18 @@ def test_boxes_lie_on_resized_objects(split, det_fields, write_config, tool, tmp
         assert np.abs(box - [x, y, x + width, y + height]).max() <= 12
 
 
+def test_train_pipeline_keeps_its_order(det_fields, write_config, tool, tmp_path, tiny_data):
+    """Boxes that are loaded after the resize miss the objects, and so the picture shows it."""
+    dataset = det_fields['train_dataloader']['dataset']
+    load, _, resize, pack = dataset['pipeline']
+    dataset['pipeline'] = [load, dict(resize, scale=(256, 256)), dict(type='LoadAnnotations', with_bbox=True), pack]
+    tool(SCRIPT, write_config(det_fields), '--number', 1, '--out', tmp_path / 'out')
+    x, y, *_ = json.loads((tiny_data / 'det/annotations.json').read_text())['annotations'][0]['bbox']
+    plain = cv2.imread(str(tiny_data / 'det/images/0.png'))[..., ::-1]
+    box = changed(pictures(tmp_path / 'out')['000000_0.png'], cv2.resize(plain, (256, 256)))
+    assert np.abs(box[:2] - [x, y]).max() <= 12
+
+
 def test_seg_maps_follow_the_resize_and_255_is_left_out(seg_fields, write_config, tool, tmp_path, tiny_data):
     """reduce_zero_label makes 0 the ignored 255, and what was 1 the first class."""
     dataset = seg_fields['val_dataloader']['dataset']
@@ -136,3 +148,24 @@ def test_missing_data(det_fields, write_config, tool, tmp_path, tiny_data, capfd
         tool(SCRIPT, write_config(det_fields), '--out', tmp_path / 'out')
     assert 'images/1.png" does not exist' in capfd.readouterr().err
     assert all(name.endswith('.png') for name in pictures(tmp_path / 'out'))
+
+
+def test_wrong_class_order(det_fields, write_config, tool, tmp_path, capfd):
+    det_fields['train_dataloader']['dataset']['metainfo'] = dict(classes=('green', 'red'))
+    with pytest.raises(SystemExit):
+        tool(SCRIPT, write_config(det_fields), '--out', tmp_path / 'out')
+    error = capfd.readouterr().err
+    assert 'classes in another order' in error.splitlines()[-1] and 'Traceback' not in error
+    assert not (tmp_path / 'out').exists()
+
+
+def test_damaged_image(det_fields, write_config, tool, tmp_path, tiny_data, capfd):
+    """Of a data set inside another one."""
+    shutil.copytree(tiny_data / 'det', tmp_path / 'det')
+    (tmp_path / 'det/images/1.png').write_bytes(b'no image')
+    inner = det_fields['train_dataloader']['dataset'] | dict(data_root=str(tmp_path / 'det'))
+    det_fields['train_dataloader']['dataset'] = dict(type='RepeatDataset', times=2, dataset=inner)
+    with pytest.raises(SystemExit):
+        tool(SCRIPT, write_config(det_fields), '--out', tmp_path / 'out')
+    error = capfd.readouterr().err
+    assert 'images/1.png" (id 1) (8 bytes) cannot be loaded' in error.splitlines()[-1] and 'Traceback' not in error

@@ -92,6 +92,23 @@ def test_broken_image_is_named_and_the_others_are_done(cls_fields, write_config,
     assert sorted(path.name for path in (tmp_path / 'out').glob('*.json')) == [f'{i}.png.json' for i in (0, 4, 6)]
 
 
+def test_panoptic_model_is_refused(det_fields, write_config, weights, tool, tmp_path, tiny_data, capfd):
+    kinds = dict(num_things_classes=2, num_stuff_classes=1)
+    det_fields['model'] |= dict(
+        type='PanopticFPN',
+        semantic_head=dict(type='PanopticFPNHead', in_channels=16, inner_channels=8,
+                           norm_cfg=dict(type='GN', num_groups=4), **kinds),
+        panoptic_fusion_head=dict(type='HeuristicFusionHead', **kinds),
+        test_cfg=dict(panoptic=dict(mask_overlap=0.5, stuff_area_limit=1)))
+    config = write_config(det_fields)
+    with pytest.raises(SystemExit) as stop:
+        tool(SCRIPT, tiny_data / 'det/images/0.png', config, weights(config), '--out', 'out', '--device', 'cpu')
+    assert stop.value.code == 2
+    error = capfd.readouterr().err
+    assert 'error: the model predicts pred_panoptic_seg' in error.splitlines()[-1] and 'Traceback' not in error
+    assert not (tmp_path / 'out').exists()
+
+
 @pytest.mark.parametrize('arguments, words', [
     (dict(input='nowhere'), '"nowhere"'),
     (dict(input='*.jpg'), '"*.jpg"'),

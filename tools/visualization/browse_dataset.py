@@ -2,9 +2,9 @@
 
 Works for configs of mmpretrain, mmdet and mmseg. Pictures are named after the position in the data set and the image
 file, e.g. 000003_street.png, so repeated and augmented images stay apart. The pipelines of validation and test load
-annotations after they resize the image, for the evaluation at the original size; here annotations are loaded first, so
-that they lie where the model sees the objects. Batches are mixed (mmpretrain's Mixup and CutMix) after the pipeline:
-that is not shown.
+annotations after they resize the image, for the evaluation at the original size; here they load them first, so that
+the annotations lie where the model sees the objects. Batches are mixed (mmpretrain's Mixup and CutMix) after the
+pipeline: that is not shown.
 
     python tools/visualization/browse_dataset.py configs/mask_rcnn_scalenet_swin.py --number 20
     python tools/visualization/browse_dataset.py configs/upernet_scalenet_swin.py --split val --out pictures
@@ -25,6 +25,7 @@ from torch import Tensor
 import mmscalenet  # noqa: F401  our names exist even where a config forgot custom_imports
 from mmscalenet.apis import Drawer, enter_scope
 from mmscalenet.engine import UsageError, load_config, name_missing_files, one_line_errors, whole_file
+from mmscalenet.engine.broken_data import name_parts
 
 
 def load_annotations_early(dataset: object) -> None:
@@ -87,12 +88,17 @@ def main() -> None:
     out = args.out or Path(cfg.work_dir, f'browse_{args.split}')
     MMLogger.get_instance('browse_dataset', log_level='WARNING')
     try:
-        enter_scope(cfg)
+        scope = enter_scope(cfg)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    load_annotations_early(options)
+    if args.split != 'train':  # a pipeline of training may need its own order, e.g. for InstaBoost
+        load_annotations_early(options)
+    if scope == 'mmdet':
+        from mmscalenet.engine.coco_annotations import check_annotations  # imports mmdet, which need not be there
+        check_annotations()
     with name_missing_files(cfg):
         dataset = DATASETS.build(options)
+        name_parts(dataset)
         draw = Drawer(cfg, dataset.metainfo)
         bgr = is_bgr(cfg, options)
         for index in track_iter_progress(range(min(args.number or len(dataset), len(dataset)))):

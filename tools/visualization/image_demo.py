@@ -66,7 +66,10 @@ def save_picture(picture: np.ndarray, path: Path) -> None:
 def save(inferencer: Inferencer, path: Path, image: np.ndarray, sample: BaseDataElement, target: Path,
          score_thr: float) -> None:
     """Writes what is predicted for an image to files whose names start with ``target``."""
-    result = dict(image=str(path), **inferencer.describe(sample, score_thr))
+    try:
+        result = dict(image=str(path), **inferencer.describe(sample, score_thr))
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     save_picture(inferencer.draw(image, sample, score_thr), Path(f'{target}.png'))
     if 'pred_sem_seg' in sample:
         labels = sample.pred_sem_seg.data[0].numpy()
