@@ -2,6 +2,7 @@
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import MODELS as MMENGINE_MODELS
 from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS
+from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmscalenet', locations=['mmscalenet.models'])
@@ -11,3 +12,5 @@ OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     locations=['mmscalenet.engine.optimizers'])
 DATASETS = Registry(
     'dataset', parent=MMENGINE_DATASETS, scope='mmscalenet', locations=['mmscalenet.datasets.fashion_scenes'])
+TRANSFORMS = Registry(
+    'transform', parent=MMENGINE_TRANSFORMS, scope='mmscalenet', locations=['mmscalenet.datasets.pasting'])

@@ -37,6 +37,12 @@ class Layer:
     def mask(self) -> np.ndarray:
         return self.alpha > 0.5
 
+    def blend_into(self, image: np.ndarray) -> None:
+        """Draws it over ``image`` (H, W, 3), in place."""
+        touched = self.alpha > 0
+        alpha = self.alpha[touched, None]
+        image[touched] = np.rint(image[touched] * (1 - alpha) + self.colour[touched] * alpha)
+
 
 @dataclass
 class Scene:
@@ -60,9 +66,7 @@ class Scene:
         full = np.array([obj.full_area for obj in [*self.objects, layer]])
         if (visible < np.maximum(MIN_VISIBLE * full, MIN_PIXELS)).any():
             return False
-        touched = layer.alpha > 0
-        alpha = layer.alpha[touched, None]
-        self.image[touched] = np.rint(self.image[touched] * (1 - alpha) + layer.colour[touched] * alpha)
+        layer.blend_into(self.image)
         self.ids = ids
         self.objects.append(layer)
         return True
@@ -101,9 +105,14 @@ def place(rng: np.random.Generator, garment: Garment, side: float, centre: np.nd
     return Layer(colour, alpha, garment.mask.sum() * scale**2, garment.label)
 
 
+def draw_centre(rng: np.random.Generator, side: float, size: int) -> np.ndarray:
+    """Draws where the centre of a garment goes, (x, y): it may reach over the border of the frame."""
+    return rng.uniform(0.35 * side, size - 0.35 * side, 2)
+
+
 def single(rng: np.random.Generator, garments: Garments, size: int, side: float) -> Layer:
-    """Draws one garment of any class, which may reach over the border of the frame."""
-    centre = rng.uniform(0.35 * side, size - 0.35 * side, 2)
+    """Draws one garment of any class."""
+    centre = draw_centre(rng, side, size)
     return place(rng, garments.sample(rng), side, centre, size)
 
 

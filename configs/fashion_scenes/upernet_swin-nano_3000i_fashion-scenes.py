@@ -1,11 +1,11 @@
-# The base: UperNet on Fashion scenes, its Swin pretrained on Fashion-MNIST.
+# The base: UperNet on Fashion scenes, its Swin pretrained on garments on photographs.
 _base_ = [
     '../_base_/models/upernet_nano.py', '../_base_/datasets/fashion_scenes_semantic.py',
-    '../_base_/schedules/fashion_scenes_1000i.py', '../_base_/segmentation_runtime.py'
+    '../_base_/schedules/fashion_scenes_3000i.py', '../_base_/segmentation_runtime.py'
 ]
 
 # what tools/train.py leaves of the pretraining, whose windows of 4 x 4 are resized
-checkpoint = 'work_dirs/swin-nano_5e_fashion-mnist-64/epoch_5.pth'
+checkpoint = 'work_dirs/swin-nano_5e_fashion-crops/epoch_5.pth'
 
 model = dict(
     backbone=dict(
@@ -21,5 +21,5 @@ model = dict(
     decode_head=dict(in_channels=[32, 64, 128, 256]),
     auxiliary_head=dict(in_channels=128))
 
-default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=500, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -1,13 +1,13 @@
-# The base: Mask R-CNN on Fashion scenes, its DeiT pretrained on Fashion-MNIST.
+# The base: Mask R-CNN on Fashion scenes, its DeiT pretrained on garments on photographs.
 _base_ = [
     '../_base_/models/mask_rcnn_nano.py', '../_base_/datasets/fashion_scenes_coco.py',
-    '../_base_/schedules/fashion_scenes_6e.py', 'mmdet::_base_/default_runtime.py'
+    '../_base_/schedules/fashion_scenes_12e.py', 'mmdet::_base_/default_runtime.py'
 ]
 
 custom_imports = dict(imports=['mmscalenet'], allow_failed_imports=False)
 
-# what tools/train.py leaves of the pretraining, whose 4 x 4 position embeddings are resized
-checkpoint = 'work_dirs/deit-nano_9e_fashion-mnist-64/epoch_9.pth'
+# what tools/train.py leaves of the pretraining, whose 7 x 7 position embeddings are resized
+checkpoint = 'work_dirs/deit-nano_5e_fashion-crops/epoch_5.pth'
 
 model = dict(
     backbone=dict(

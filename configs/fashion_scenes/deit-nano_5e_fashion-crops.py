@@ -1,6 +1,6 @@
-# The backbone of the DeiT detectors and segmentors of this folder, pretrained on single garments.
+# The backbone of the DeiT detectors and segmentors of this folder, pretrained on single garments before photographs.
 _base_ = [
-    '../_base_/datasets/fashion_mnist_64.py',
+    '../_base_/datasets/fashion_crops.py',
     '../_base_/schedules/fashion_9e.py',
     '../_base_/default_runtime.py',
 ]
@@ -10,7 +10,7 @@ model = dict(
     backbone=dict(
         type='VisionTransformer',
         arch=dict(embed_dims=128, num_layers=6, num_heads=4, feedforward_channels=512),
-        img_size=64,
+        img_size=112,  # 7 x 7 patches: one window of the detector
         patch_size=16),
     neck=None,
     head=dict(
@@ -25,5 +25,16 @@ model = dict(
     ])
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
-train_cfg = dict(val_interval=3)
+train_dataloader = dict(
+    dataset=dict(pipeline=[
+        dict(type='mmscalenet.PasteOnPhotograph', size=112),
+        dict(type='PackInputs'),
+    ]))
+val_dataloader = dict(
+    dataset=dict(pipeline=[
+        dict(type='mmscalenet.PasteOnPhotograph', size=112, split='val'),
+        dict(type='PackInputs'),
+    ]))
+test_dataloader = val_dataloader
+train_cfg = dict(max_epochs=5)
 randomness = dict(seed=0)

@@ -1,6 +1,6 @@
-# The backbone of the Swin detectors and segmentors of this folder, pretrained on single garments.
+# The backbone of the Swin detectors and segmentors of this folder, pretrained on single garments before photographs.
 _base_ = [
-    '../_base_/datasets/fashion_mnist_64.py',
+    '../_base_/datasets/fashion_crops.py',
     '../_base_/schedules/fashion_9e.py',
     '../_base_/default_runtime.py',
 ]
@@ -27,5 +27,5 @@ model = dict(
     ])
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
-train_cfg = dict(max_epochs=5, val_interval=5)
+train_cfg = dict(max_epochs=5)
 randomness = dict(seed=0)

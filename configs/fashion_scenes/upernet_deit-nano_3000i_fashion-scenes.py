@@ -1,11 +1,11 @@
-# The base: UperNet on Fashion scenes, its DeiT pretrained on Fashion-MNIST.
+# The base: UperNet on Fashion scenes, its DeiT pretrained on garments on photographs.
 _base_ = [
     '../_base_/models/upernet_nano.py', '../_base_/datasets/fashion_scenes_semantic.py',
-    '../_base_/schedules/fashion_scenes_1000i.py', '../_base_/segmentation_runtime.py'
+    '../_base_/schedules/fashion_scenes_3000i.py', '../_base_/segmentation_runtime.py'
 ]
 
-# what tools/train.py leaves of the pretraining, whose 4 x 4 position embeddings are resized
-checkpoint = 'work_dirs/deit-nano_9e_fashion-mnist-64/epoch_9.pth'
+# what tools/train.py leaves of the pretraining, whose 7 x 7 position embeddings are resized
+checkpoint = 'work_dirs/deit-nano_5e_fashion-crops/epoch_5.pth'
 
 model = dict(
     backbone=dict(
@@ -26,5 +26,5 @@ model = dict(
     decode_head=dict(in_channels=[64] * 4),
     auxiliary_head=dict(in_channels=64, in_index=3))
 
-default_hooks = dict(checkpoint=dict(interval=250, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=500, max_keep_ckpts=1))
 randomness = dict(seed=0)
