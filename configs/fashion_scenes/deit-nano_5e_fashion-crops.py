@@ -1,7 +1,7 @@
 # The backbone of the DeiT detectors and segmentors of this folder, pretrained on single garments before photographs.
 _base_ = [
     '../_base_/datasets/fashion_crops.py',
-    '../_base_/schedules/fashion_9e.py',
+    '../_base_/schedules/fashion_crops_5e.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -36,5 +36,4 @@ val_dataloader = dict(
         dict(type='PackInputs'),
     ]))
 test_dataloader = val_dataloader
-train_cfg = dict(max_epochs=5)
 randomness = dict(seed=0)

@@ -1,7 +1,7 @@
 # The backbone of the Swin detectors and segmentors of this folder, pretrained on single garments before photographs.
 _base_ = [
     '../_base_/datasets/fashion_crops.py',
-    '../_base_/schedules/fashion_9e.py',
+    '../_base_/schedules/fashion_crops_5e.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -27,5 +27,4 @@ model = dict(
     ])
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
-train_cfg = dict(max_epochs=5)
 randomness = dict(seed=0)

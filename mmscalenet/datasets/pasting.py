@@ -14,30 +14,30 @@ from .writing import PARTS
 class PasteOnPhotograph(BaseTransform):
     """Makes an image of Fashion-MNIST look like a piece of a Fashion scene.
 
-    The garment is cut out, turned, mirrored, tinted, resized to between 24 pixels and the side of the piece, and put on
-    a piece of a photograph. It may reach over the border.
+    The garment is cut out, turned, mirrored, tinted, resized to between two thirds and the whole of the piece's side, and
+    put on a piece of a photograph. It may reach over the border.
 
     Required keys: ``img`` (28, 28), ``gt_label``, ``sample_idx``. Changed: ``img`` (size, size, 3), BGR, uint8; added:
     ``img_shape``, ``ori_shape``.
 
     Args:
-        size (int): Side of the piece, at least 24 pixels. Defaults to 64.
-        split (str): 'train', or 'val' for the photographs that training does not see, one piece for each garment, always
-            the same. Defaults to 'train'.
+        size (int): Side of the piece, at least 28 pixels, that of Fashion-MNIST. Defaults to 64.
+        split (str): 'train', or 'val' for photographs that training does not see and, for each garment, always the same
+            piece. Defaults to 'train'.
         scene_size (int): Side of the scene of which it is a piece. Defaults to 224.
 
     Raises:
-        ValueError: If ``split`` is neither, or ``size`` is not from 24 to ``scene_size``.
+        ValueError: If ``split`` is neither, or ``size`` is not from 28 to ``scene_size``.
         FileNotFoundError: If scikit-image or one of its photographs is missing.
     """
-    SMALLEST = 24
+    SMALLEST = 2 / 3  # with smaller ones small models do not start to learn
     BACKGROUNDS = 100  # drawn once: drawing takes three times as long as pasting
 
     def __init__(self, size: int = 64, split: str = 'train', scene_size: int = 224) -> None:
         if split not in PARTS:
             raise ValueError(f'split must be one of {", ".join(PARTS)}, got {split!r}')
-        if not self.SMALLEST <= size <= scene_size:
-            raise ValueError(f'size must be from {self.SMALLEST} to scene_size={scene_size}, got {size}')
+        if not 28 <= size <= scene_size:
+            raise ValueError(f'size must be from 28 to scene_size={scene_size}, got {size}')
         self.size, self.split, self.scene_size = size, split, scene_size
         backgrounds, rng = Backgrounds(split), np.random.default_rng(0)
         self.backgrounds = [backgrounds.sample(rng, scene_size)[0] for _ in range(self.BACKGROUNDS)]
@@ -48,7 +48,7 @@ class PasteOnPhotograph(BaseTransform):
         top, left = rng.integers(self.scene_size - self.size + 1, size=2)
         background = self.backgrounds[rng.integers(self.BACKGROUNDS)]
         image = background[top:top + self.size, left:left + self.size].copy()
-        side = np.exp(rng.uniform(np.log(self.SMALLEST), np.log(self.size)))
+        side = rng.uniform(self.SMALLEST, 1) * self.size
         garment = cut_out(results['img'], int(results['gt_label']))
         place(rng, garment, side, draw_centre(rng, side, self.size), self.size).blend_into(image)
         results['img'] = image

@@ -1,0 +1,11 @@
+# Twice the learning rate of this does not leave the loss of guessing when garments are before photographs.
+_base_ = './fashion_9e.py'
+
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=50),
+    dict(type='CosineAnnealingLR', eta_min=1e-5, by_epoch=True, convert_to_iter_based=True),
+]
+
+train_cfg = dict(max_epochs=5)
