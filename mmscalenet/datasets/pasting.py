@@ -14,8 +14,8 @@ from .writing import PARTS
 class PasteOnPhotograph(BaseTransform):
     """Makes an image of Fashion-MNIST look like a piece of a Fashion scene.
 
-    The garment is cut out, turned, mirrored, tinted, resized to between two thirds of the piece's side and all of it, and
-    put on a piece of a photograph. It may reach over the border.
+    The garment is cut out, turned, mirrored, tinted, resized to at least two thirds of the piece, and put on a piece of
+    a photograph. It may reach over the border.
 
     Required keys: ``img`` (28, 28), ``gt_label``, ``sample_idx``. Changed: ``img`` (size, size, 3), BGR, uint8; added:
     ``img_shape``, ``ori_shape``.
