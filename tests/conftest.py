@@ -13,6 +13,8 @@ torch.set_num_threads(1)
 for folder in ('', 'test_configs'):  # helper modules of the tests
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
+pytest_plugins = ['tiny_configs', 'entry_scripts']
+
 
 @pytest.fixture(autouse=True)
 def _same_start():

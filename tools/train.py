@@ -13,6 +13,7 @@ from mmscalenet.engine import (
     build_runner,
     check_checkpoint,
     checkpoint_folder,
+    full_type,
     last_whole_checkpoint,
     load_config,
     name_missing_files,
@@ -35,15 +36,15 @@ def parse_args() -> argparse.Namespace:
 
 
 def use_amp(cfg: Config) -> None:
-    kind = cfg.optim_wrapper.get('type', 'OptimWrapper')
-    if kind not in ('OptimWrapper', 'AmpOptimWrapper'):
+    kind = full_type(cfg.optim_wrapper) or 'OptimWrapper'
+    if kind.rpartition('.')[2] not in ('OptimWrapper', 'AmpOptimWrapper'):
         raise UsageError(f'--amp needs optim_wrapper.type "OptimWrapper" in the config, and it is "{kind}".')
     cfg.optim_wrapper.type = 'AmpOptimWrapper'
     cfg.optim_wrapper.setdefault('loss_scale', 'dynamic')
 
 
 def check_amp(cfg: Config) -> None:
-    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and cfg.get('default_scope') == 'mmdet' \
+    if full_type(cfg.optim_wrapper).endswith('AmpOptimWrapper') and cfg.get('default_scope') == 'mmdet' \
             and get_device() == 'cpu':
         raise UsageError('mixed precision of a detector needs a GPU: on a CPU it is bfloat16, which the ops of mmcv '
                          '(NMS, RoIAlign) do not take. Leave out --amp, or set optim_wrapper.type=OptimWrapper where '

@@ -7,6 +7,7 @@ import torch
 from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
+from mmengine.fileio import list_from_file
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import DATASETS, MODELS
 from mmengine.structures import BaseDataElement
@@ -15,6 +16,7 @@ from torch import nn
 
 from mmscalenet.checkpoints import CheckpointError, read_checkpoint
 from mmscalenet.checkpoints.errors import some
+from mmscalenet.engine import full_type, read_config
 
 from .drawing import Drawer, enter_scope
 from .results import describe
@@ -38,6 +40,7 @@ class Inferencer:
         classes (list[str]): Names of the labels.
 
     Raises:
+        UsageError: If the config does not exist.
         CheckpointError: If the checkpoint cannot be read or does not fit the config.
         ValueError: If the config is not of mmpretrain, mmdet or mmseg or has no test pipeline.
 
@@ -49,7 +52,7 @@ class Inferencer:
 
     def __init__(self, config: str | os.PathLike | Config, checkpoint: str | os.PathLike,
                  device: str | None = None) -> None:
-        cfg = config if isinstance(config, Config) else Config.fromfile(config)
+        cfg = config if isinstance(config, Config) else read_config(os.fspath(config))
         enter_scope(cfg)
         dataset = _dataset(cfg)
         content = read_checkpoint(checkpoint, cfg.get('trusted', False))
@@ -151,7 +154,10 @@ def _build(cfg: Config, content: dict, name: str | os.PathLike) -> nn.Module:
 def _meta(content: dict, dataset: ConfigDict) -> dict:
     """Class names and palette: those of the training, else those of the config's data set."""
     saved = content.get('meta') or {}
-    for meta in (saved.get('dataset_meta'), saved, dataset.get('metainfo'), _own_meta(dataset.type)):
+    given = dataset.get('classes')  # of mmpretrain's data sets: names, or a file of them
+    given = list_from_file(given) if isinstance(given, str) else given
+    for meta in (saved.get('dataset_meta'), saved, dataset.get('metainfo'), dict(classes=given),
+                 _own_meta(dataset.type)):
         meta = {key.lower(): value for key, value in (meta or {}).items() if isinstance(value, (list, tuple))}
         if meta.get('classes'):
             return meta
@@ -173,7 +179,7 @@ def _class_count(model: nn.Module) -> int:
 
 def _pipeline(cfg: Config, dataset: ConfigDict) -> tuple[Compose, Compose]:
     """What reads an image, and what follows. Annotations are left out: an image of a user has none."""
-    names = [t.type.split('.')[-1] if isinstance(t.type, str) else t.type.__name__ for t in dataset.pipeline]
+    names = [full_type(step).rpartition('.')[2] for step in dataset.pipeline]
     steps = dict(enumerate(dataset.pipeline))
     loaders = [steps.pop(i) for i, name in enumerate(names) if name.startswith('LoadImage')]
     if not loaders:  # a data set that holds its images in memory, e.g. Fashion-MNIST

@@ -21,6 +21,31 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)
 
 
+def read_config(path: str, options: dict | None = None) -> Config:
+    """Read a config file and merge ``options`` into it.
+
+    A config in mmengine's newer style names classes and no ``default_scope``; it gets that of its model's library.
+
+    Args:
+        path (str): The config file.
+        options (dict, optional): Settings by their dotted names. Defaults to None.
+
+    Raises:
+        UsageError: If the config, or one that it builds on, does not exist.
+    """
+    if not os.path.isfile(path):
+        raise UsageError(f'config "{path}" does not exist. {_similar(path)}')
+    try:
+        cfg = Config.fromfile(path)
+    except FileNotFoundError as error:
+        raise UsageError(f'config "{path}" builds on a file that does not exist: {error}. Mend its _base_.') from error
+    cfg.merge_from_dict(options or {})
+    library = full_type(cfg.get('model') or {}).partition('.')[0]
+    if cfg.get('default_scope') is None and library in ('mmpretrain', 'mmdet', 'mmseg'):
+        cfg.default_scope = library
+    return cfg
+
+
 def load_config(args: argparse.Namespace) -> Config:
     """Read the config that the arguments name, and merge the common arguments into it.
 
@@ -30,21 +55,19 @@ def load_config(args: argparse.Namespace) -> Config:
     # before the process group is there, only the launcher's variables tell the processes of a machine apart
     launched = os.environ.get('SLURM_LOCALID' if args.launcher == 'slurm' else 'OMPI_COMM_WORLD_LOCAL_RANK')
     os.environ.setdefault('LOCAL_RANK', launched if launched and args.launcher != 'none' else str(args.local_rank))
-    if not os.path.isfile(args.config):
-        raise UsageError(f'config "{args.config}" does not exist. {_similar(args.config)}')
-    try:
-        cfg = Config.fromfile(args.config)
-    except FileNotFoundError as error:
-        raise UsageError(f'config "{args.config}" builds on a file that does not exist: {error}. Mend its _base_.'
-                         ) from error
-    if args.cfg_options is not None:
-        cfg.merge_from_dict(args.cfg_options)
+    cfg = read_config(args.config, args.cfg_options)
     cfg.launcher = args.launcher
     if args.work_dir is not None:
         cfg.work_dir = args.work_dir
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('./work_dirs', Path(args.config).stem)
     return cfg
+
+
+def full_type(part: dict) -> str:
+    """The ``type`` of a part of a config as a string, also where it is a class: then with the module's name."""
+    kind = part.get('type', '')
+    return kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
 
 
 def datasets(cfg: Config, splits: Iterable[str] = ('train', 'val', 'test')) -> Iterator[dict]:

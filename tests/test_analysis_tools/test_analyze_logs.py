@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from test_tools.conftest import cls_fields, seg_fields, tiny_data, tool, write_config  # noqa: F401
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2] / 'tools/analysis_tools'))
 import analyze_logs  # noqa: E402
@@ -34,7 +33,7 @@ def write_run(work_dir: Path, name: str, epochs: range, resume: bool = False, cu
     return folder.parent
 
 
-def test_runs_of_a_real_training(cls_fields, write_config, tool, tmp_path, capfd):  # noqa: F811
+def test_runs_of_a_real_training(cls_fields, write_config, tool, tmp_path, capfd):
     """Trained for 1 epoch, then resumed to 2: one curve of 4 iterations and 2 validations."""
     for epochs in (1, 2):
         config = write_config(cls_fields | dict(train_cfg=dict(by_epoch=True, max_epochs=epochs)), 'run')
@@ -54,7 +53,7 @@ def test_runs_of_a_real_training(cls_fields, write_config, tool, tmp_path, capfd
 
 
 @pytest.mark.parametrize('by_epoch', [True, False])
-def test_iterations(by_epoch, seg_fields, write_config, tool, tmp_path, capfd):  # noqa: F811
+def test_iterations(by_epoch, seg_fields, write_config, tool, tmp_path, capfd):
     """Training that counts no epochs: validation stands at iterations, also where mmengine writes epoch 0."""
     seg_fields['visualizer']['vis_backends'] = [dict(type='LocalVisBackend')]
     seg_fields['default_hooks']['logger']['log_metric_by_epoch'] = by_epoch
@@ -123,7 +122,7 @@ def test_values_that_are_not_finite(tmp_path):
     (('empty', ), '"empty" is empty'),
     (('broken', ), 'scalars.json, line 2'),
 ])
-def test_refused(arguments, words, tool, tmp_path, capfd):  # noqa: F811
+def test_refused(arguments, words, tool, tmp_path, capfd):
     write_run(tmp_path / 'good', 'run', range(1, 3))
     write_run(tmp_path / 'empty', 'run', range(0))
     broken = write_run(tmp_path / 'broken', 'run', range(1, 3)) / 'vis_data/scalars.json'

@@ -124,6 +124,15 @@ def test_class_names(cls_fields, write_config, tmp_path, meta, expected):
     assert Inferencer(config, save_weights(config, tmp_path, **meta), 'cpu').classes == expected
 
 
+def test_class_names_of_an_argument(cls_fields, write_config, tmp_path):
+    """mmpretrain's data sets take them as a list or as a file."""
+    (tmp_path / 'names.txt').write_text('from\nfile\n')
+    for given in (['from', 'file'], str(tmp_path / 'names.txt')):
+        cls_fields['test_dataloader']['dataset']['classes'] = given
+        config = write_config(cls_fields)
+        assert Inferencer(config, save_weights(config, tmp_path), 'cpu').classes == ['from', 'file']
+
+
 def test_no_class_names(seg_fields, write_config, tmp_path):
     """Neither the checkpoint nor the config says them; mmseg's own inferencer takes those of Cityscapes."""
     del seg_fields['test_dataloader']['dataset']['metainfo']

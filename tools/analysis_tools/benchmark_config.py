@@ -21,7 +21,7 @@ from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 from torch import nn
 
-from mmscalenet.engine import UsageError, load_config, one_line_errors, whole_file
+from mmscalenet.engine import UsageError, one_line_errors, read_config, whole_file
 
 
 def variant_config(path: str, settings: str) -> Config:
@@ -33,8 +33,7 @@ def variant_config(path: str, settings: str) -> Config:
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='*', action=DictAction)
     options = parser.parse_args(['--cfg-options', *(f'model.backbone.{word}' for word in words)]).cfg_options
-    return load_config(argparse.Namespace(config=path, cfg_options=options, launcher='none', work_dir=None,
-                                          local_rank=0))
+    return read_config(path, options)
 
 
 def peak_bytes(model: nn.Module, image: torch.Tensor) -> int:

@@ -27,7 +27,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmscalenet.engine import UsageError, load_config, one_line_errors, whole_file
+from mmscalenet.engine import UsageError, full_type, one_line_errors, read_config, whole_file
 
 
 def build(cfg: Config, backbone: bool = False) -> nn.Module:
@@ -124,11 +124,10 @@ def models_of(args: argparse.Namespace) -> Iterator[tuple[str, Config]]:
             if scale is not None:
                 options['model.backbone.scale'] = int(scale) if scale == int(scale) else scale
                 name += f', scale {scale:g}'
-            cfg = load_config(argparse.Namespace(config=path, cfg_options=options, launcher='none', work_dir=None,
-                                                 local_rank=0))
-            if scale is not None and 'ScaleNet' not in cfg.model.backbone.type:
-                raise UsageError(f'--scales needs configs of a ScaleNet backbone, and that of "{path}" is '
-                                 f'{cfg.model.backbone.type}.')
+            cfg = read_config(path, options)
+            kind = full_type(cfg.model.backbone)
+            if scale is not None and 'ScaleNet' not in kind:
+                raise UsageError(f'--scales needs configs of a ScaleNet backbone, and that of "{path}" is {kind}.')
             yield name, cfg
 
 

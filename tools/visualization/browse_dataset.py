@@ -24,7 +24,7 @@ from torch import Tensor
 
 import mmscalenet  # noqa: F401  our names exist even where a config forgot custom_imports
 from mmscalenet.apis import Drawer, enter_scope
-from mmscalenet.engine import UsageError, load_config, name_missing_files, one_line_errors, whole_file
+from mmscalenet.engine import UsageError, name_missing_files, one_line_errors, read_config, whole_file
 from mmscalenet.engine.broken_data import name_parts
 
 
@@ -71,7 +71,6 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', type=Path, metavar='DIR', help='folder for the pictures; default: '
                         'work_dirs/CONFIG/browse_SPLIT')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value settings for the config')
-    parser.set_defaults(launcher='none', work_dir=None, local_rank=0)
     return parser.parse_args()
 
 
@@ -80,12 +79,12 @@ def main() -> None:
     args = parse_args()
     if args.number is not None and args.number < 1:
         raise UsageError(f'--number {args.number} is not allowed: give 1 or more.')
-    cfg = load_config(args)
+    cfg = read_config(args.config, args.cfg_options)
     options = (cfg.get(f'{args.split}_dataloader') or {}).get('dataset')
     if not options:
         raise UsageError(f'--split {args.split}: the config "{args.config}" has no {args.split}_dataloader with a '
                          'dataset.')
-    out = args.out or Path(cfg.work_dir, f'browse_{args.split}')
+    out = args.out or Path('work_dirs', Path(args.config).stem, f'browse_{args.split}')
     MMLogger.get_instance('browse_dataset', log_level='WARNING')
     try:
         scope = enter_scope(cfg)

@@ -24,7 +24,7 @@ from PIL import Image
 
 import mmscalenet  # noqa: F401  our names exist even where a config forgot custom_imports
 from mmscalenet.apis import Inferencer
-from mmscalenet.engine import UsageError, check_checkpoint, load_config, one_line_errors, whole_file
+from mmscalenet.engine import UsageError, check_checkpoint, one_line_errors, read_config, whole_file
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 
@@ -100,7 +100,6 @@ def parse_args() -> argparse.Namespace:
                         'picture and JSON; default: %(default)s')
     parser.add_argument('--batch-size', type=int, default=1, help='most images at once; default: %(default)s')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value settings for the config')
-    parser.set_defaults(launcher='none', work_dir=None, local_rank=0)
     return parser.parse_args()
 
 
@@ -113,7 +112,7 @@ def main() -> None:
         raise UsageError(f'--batch-size {args.batch_size} is not allowed: give 1 or more.')
     check_device(args.device)
     check_checkpoint(args.checkpoint, 'checkpoint')
-    cfg = load_config(args)
+    cfg = read_config(args.config, args.cfg_options)
     paths, root = find_images(args.input, args.out)
     MMLogger.get_instance('image_demo', log_level='WARNING')
     try:
