@@ -3,6 +3,8 @@ from functools import cache
 
 import torch.nn as nn
 
+from mmscalenet.tables import align
+
 from .container import PositionList
 from .families import window_shift
 from .layer_map import position_of_block
@@ -147,6 +149,4 @@ def layer_table(backbone: nn.Module) -> str:
                 'yes' if added else '-', '-' if shift is None else str(shift),
                 '-' if adapter is None else f'{type(adapter).__name__} {size:,}',
                 '-' if position.gate is None else f'{position.gate_init:g}', f'{position.drop_path.drop_prob:.3f}'))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                     for row in rows)
+    return align(rows)

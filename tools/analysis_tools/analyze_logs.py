@@ -16,6 +16,7 @@ from pathlib import Path
 from mmengine.config import Config
 
 from mmscalenet.engine import UsageError, one_line_errors, whole_file
+from mmscalenet.tables import align
 
 SCALARS = Path('vis_data/scalars.json')
 #: Fields that say where a record belongs; 'after' is ours.
@@ -148,9 +149,7 @@ def table(logs: list[Log], keys: list[str]) -> str:
             place = log.axis(key)
             rows.append((log.name, key, f'{values[best]:.4g}', f'{place} {steps[best]}', f'{values[-1]:.4g}',
                          f'{place} {steps[-1]}', time))
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return '\n'.join('  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-                     for row in rows)
+    return align(rows)
 
 
 def draw(logs: list[Log], keys: list[str], path: Path) -> None:

@@ -6,6 +6,7 @@ from mmengine.optim import DefaultOptimWrapperConstructor
 from torch import nn
 
 from mmscalenet.registry import OPTIM_WRAPPER_CONSTRUCTORS
+from mmscalenet.tables import align
 
 #: What ``paramwise_cfg`` may hold, with the defaults.
 SETTINGS = dict(layer_decay_rate=1., adapter_lr_mult=1., gate_lr_mult=1., custom_keys={})
@@ -66,10 +67,7 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             params.append(group)
             rows.append((str(depth), kind, str(len(group['params'])), f'{sum(p.numel() for p in group["params"]):,}',
                          f'{group["lr"]:.3g}', f'{group.get("weight_decay", 0):.3g}'))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        print_log('parameter groups:\n' + '\n'.join(
-            '  '.join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows),
-            logger='current')
+        print_log(f'parameter groups:\n{align(rows)}', logger='current')
 
     @staticmethod
     def _check(settings: dict) -> None:
