@@ -13,7 +13,7 @@ from mmscalenet.registry import ADAPTERS
 
 
 class Adapter(BaseModule):
-    """What a position may add to a shared block. A subclass overrides one of the two methods.
+    """What a position may add to a shared block. A subclass overrides ``forward`` or ``weights``.
 
     Every adapter starts as a no-op, so that the expanded model starts from the weights of the base alone.
     """
@@ -25,6 +25,10 @@ class Adapter(BaseModule):
     def weights(self, block: nn.Module) -> dict[str, Tensor]:
         """Tensors that stand in for the block's own, by their name in the block. Defaults to none."""
         return {}
+
+    def fold_into(self, ffn: nn.Module) -> bool:
+        """Make ``ffn`` add what :meth:`forward` returns, for deployment, and say whether it does. Defaults to no."""
+        return False
 
     def reset_parameters(self) -> None:
         """Return to the no-op that training starts from."""
@@ -73,6 +77,22 @@ class ParallelAdapter(Adapter):
 
     def forward(self, h: Tensor) -> Tensor:
         return self.up(self.act(self.down(h)))
+
+    def fold_into(self, ffn: nn.Module) -> bool:
+        """Widen an FFN of mmcv with the same activation."""
+        if getattr(ffn, 'num_fcs', None) != 2 or str(ffn.layers[0][1]) != str(self.act):
+            return False
+        hidden, out = ffn.layers[0][0], ffn.layers[1]
+        scale = getattr(getattr(ffn, 'gamma2', None), 'weight', None)  # of LayerScale, which the adapter goes past
+        if scale is not None:
+            out.weight.mul_(scale[:, None])
+            out.bias.mul_(scale)
+            ffn.gamma2 = nn.Identity()
+        hidden.weight = nn.Parameter(torch.cat([hidden.weight, self.down.weight]))
+        hidden.bias = nn.Parameter(torch.cat([hidden.bias, hidden.bias.new_zeros(self.down.out_features)]))
+        out.weight = nn.Parameter(torch.cat([out.weight, self.up.weight], dim=1))
+        ffn.feedforward_channels = hidden.out_features = out.in_features = len(hidden.bias)
+        return True
 
 
 @ADAPTERS.register_module()

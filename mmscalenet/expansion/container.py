@@ -6,6 +6,7 @@ import torch
 import torch.nn as nn
 from mmengine.model import BaseModule, ModuleList
 
+from .deploy import fold
 from .layer_map import added_positions
 from .position import Position
 
@@ -97,3 +98,13 @@ class PositionList(BaseModule):
         for position in self.positions:
             position.reset_parameters()
         self.sync_norms()
+
+    def switch_to_deploy(self) -> None:
+        """Give every position a block of its own and fold what it owns into that block's weights."""
+        blocks = [fold(position, self.block_of(p)) for p, position in enumerate(self.positions)]
+        for i in range(self.num_blocks):
+            delattr(self, str(i))
+        for i, block in enumerate(blocks):
+            self.add_module(str(i), block)
+        self.share = False
+        self.positions._buffers.pop('layer_map', None)

@@ -18,7 +18,7 @@ def position_lists(backbone: nn.Module) -> dict[str, PositionList]:
 @cache
 def bind(mixin: type, parent: type) -> type:
     """The class that puts ``mixin`` before ``parent``; the same one at every call, so that pickles agree."""
-    name = f'{mixin.__name__}[{parent.__module__.split(".")[0]}.{parent.__name__}]'
+    name = f'{mixin.__name__}_{parent.__module__.split(".")[0]}_{parent.__name__}'  # TorchScript wants an identifier
     return type(name, (mixin, parent), {'__module__': mixin.__module__, '_parts': (mixin, parent)})
 
 
@@ -115,6 +115,20 @@ class Expanded:
             if name.startswith(f'{list_name.removesuffix("blocks")}downsample.'):
                 return before, total
         return total - 1, total
+
+    def switch_to_deploy(self) -> nn.Module:
+        """Unroll the backbone for inference and export: the same outputs, and nothing but blocks left to run.
+
+        Every position gets a block of its own, into whose weights its adapter, gate and norms are folded (an adapter of
+        your own: where it has ``fold_into``). That takes the memory of a net of the full depth, whose weights no
+        longer fit the config: keep the trained checkpoint.
+
+        Returns:
+            nn.Module: The backbone itself, changed in place.
+        """
+        for positions in position_lists(self).values():
+            positions.switch_to_deploy()
+        return self
 
     def layer_table(self) -> str:
         """A printable table of every position: block, window shift, adapter, drop path."""

@@ -122,9 +122,12 @@ class WindowAttention(BaseModule):
             raise ValueError(f'query has {length} tokens, and hw_shape={tuple(hw_shape)} means {height * width}')
         size, shift = self.window_size, self._shift(height, width)
         places = window_order(height, width, size, shift, query.device)
-        x = ToWindows.apply(query, *places).view(-1, size * size, channels)
-        x = self._attend(x, -(-height // size), -(-width // size), shift)
-        return self.drop(FromWindows.apply(x.view(batch, -1, channels), *places))
+        # a trace to be saved (TorchScript, ONNX) holds operators of torch alone, which give the same
+        plain = torch.jit.is_tracing()
+        x = _to_windows(query, *places[:2]) if plain else ToWindows.apply(query, *places)
+        x = self._attend(x.view(-1, size * size, channels), -(-height // size), -(-width // size), shift)
+        x = x.view(batch, -1, channels)
+        return self.drop(x.index_select(1, places[2]) if plain else FromWindows.apply(x, *places))
 
     def _shift(self, height: int, width: int) -> int:
         """The parents' rule: in classification a map of one window is not shifted, and a smaller one is refused."""

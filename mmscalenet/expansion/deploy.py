@@ -1,0 +1,46 @@
+"""Folding: a block that computes by its weights alone what a position makes of a shared one."""
+import copy
+
+import torch
+import torch.nn as nn
+
+from .adapters import Adapter
+from .position import Position
+
+
+@torch.no_grad()
+def fold(position: Position, block: nn.Module) -> nn.Module:
+    """Move what a position owns into a copy of its block, as far as it can be expressed there.
+
+    Norms and weights of LoRA take the place of the block's, gates scale the last linear map of their branch, a parallel
+    adapter widens the FFN. What remains (an adapter that says it cannot be folded; everything beside a block whose
+    inside is not known) stays with the position.
+
+    Args:
+        position (Position): The position; what was folded is removed from it.
+        block (nn.Module): The block that it runs. Left as it is.
+
+    Returns:
+        nn.Module: The copy, for this position alone.
+    """
+    block = copy.deepcopy(block)
+    split, adapter = position.split, position.adapter
+    if split is None:
+        return block
+    for name in ('norm1', 'norm2'):
+        if getattr(position, name) is not None:
+            getattr(block, getattr(split, name)).load_state_dict(getattr(position, name).state_dict())
+            setattr(position, name, None)
+    if adapter is not None:
+        for name, weight in adapter.weights(block).items():
+            block.get_parameter(name).copy_(weight)
+    if position.gate is not None:
+        for factor, branch in zip(position.gate, (block.attn, block.ffn), strict=True):
+            last = [module for module in branch.modules() if isinstance(module, nn.Linear)][-1]
+            last.weight.mul_(factor)
+            if last.bias is not None:
+                last.bias.mul_(factor)
+        position.gate = None
+    if adapter is not None and (type(adapter).forward is Adapter.forward or adapter.fold_into(block.ffn)):
+        position.adapter = None
+    return block

@@ -1,0 +1,96 @@
+"""Unrolled for deployment: the same outputs, and nothing of the positions left to run."""
+import copy
+
+import pytest
+import torch
+from parents import PARENTS, build_scalenet, flatten, image, randomise
+
+import mmscalenet
+from mmscalenet.expansion import position_lists
+from mmscalenet.expansion.adapters import Adapter
+
+every_parent = pytest.mark.parametrize('name', PARENTS)
+OPTIONS = {
+    'default': dict(),
+    'three times': dict(scale=3, layer_map='interleaved'),
+    'gate and norms': dict(gate=0.5, unshare='norms'),
+    'LoRA': dict(adapter=dict(type='LoRA'), gate=0.5),
+    'no adapter': dict(adapter=None),
+    'stacking': dict(share=False),
+}
+
+
+def close(actual, expected) -> None:
+    for one, other in zip(flatten(actual), flatten(expected), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+@every_parent
+@pytest.mark.parametrize('options', OPTIONS.values(), ids=OPTIONS)
+def test_the_outputs_stay(name, options):
+    model = randomise(build_scalenet(name, **options)).eval()
+    with torch.no_grad():
+        expected = model(image())
+        assert model.switch_to_deploy() is model
+        close(model(image()), expected)
+    for positions in position_lists(model).values():
+        assert len(positions.blocks) == len(positions)
+        assert not [*positions.positions.parameters(), *positions.positions.buffers()]
+        assert len({id(p) for block in positions.blocks for p in block.parameters()}) == sum(
+            1 for block in positions.blocks for _ in block.parameters())
+    assert [len(line.split('  ')) for line in model.layer_table().splitlines()]
+    close(copy.deepcopy(model)(image()), expected)
+
+
+def test_windows_of_detection_stay():
+    model = randomise(mmscalenet.ScaleNetDeiT(
+        arch=dict(embed_dims=24, num_layers=4, num_heads=2, feedforward_channels=48), img_size=64, patch_size=8,
+        window_size=3, global_positions=2, with_cls_token=False, out_type='featmap')).eval()
+    expected = model(image())
+    close(model.switch_to_deploy()(image()), expected)
+
+
+def test_layer_scale_and_another_activation():
+    arch = dict(embed_dims=24, num_layers=4, num_heads=2, feedforward_channels=48)
+    for act, folded in (('GELU', True), ('ReLU', False)):
+        model = randomise(mmscalenet.ScaleNetDeiT(
+            base='mmpretrain.VisionTransformer', arch=arch, img_size=32, patch_size=8, layer_scale_init_value=0.1,
+            adapter=dict(type='ParallelAdapter', act_cfg=dict(type=act)))).eval()
+        expected = model(image())
+        close(model.switch_to_deploy()(image()), expected)
+        assert all((position.adapter is None) == folded for position in model.layers.positions)
+
+
+def test_an_adapter_that_cannot_be_folded_stays():
+    class Squared(Adapter):
+        def __init__(self, block, embed_dims):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.ones(embed_dims))
+
+        def forward(self, h):
+            return self.weight * h.square()
+
+        def reset_parameters(self):
+            torch.nn.init.zeros_(self.weight)
+
+    mmscalenet.ADAPTERS.register_module(module=Squared)
+    try:
+        model = randomise(build_scalenet('mmdet-swin', adapter=dict(type='Squared'), gate=0.5)).eval()
+    finally:
+        mmscalenet.ADAPTERS.module_dict.pop('Squared')
+    expected = model(image())
+    close(model.switch_to_deploy()(image()), expected)
+    assert all(p.adapter is not None and p.gate is None for p in model.stages[0].blocks.positions)
+
+
+@every_parent
+@pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
+@pytest.mark.parametrize('deployed', [False, True])
+def test_a_saved_trace_gives_the_same(name, deployed, tmp_path):
+    """The way to TorchScript and, through it, to ONNX and mmdeploy."""
+    model = randomise(build_scalenet(name)).eval()
+    expected = model(image())
+    if deployed:
+        model.switch_to_deploy()
+    torch.jit.save(torch.jit.trace(model, image(), check_trace=False), tmp_path / 'trace.pt')
+    close(torch.jit.load(tmp_path / 'trace.pt')(image()), expected)
