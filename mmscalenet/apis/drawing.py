@@ -6,6 +6,8 @@ from mmengine.config import Config
 from mmengine.registry import VISUALIZERS, init_default_scope
 from mmengine.structures import BaseDataElement
 
+from mmscalenet.engine import library_of
+
 VISUALIZER = {
     'mmpretrain': dict(type='UniversalVisualizer'),
     'mmdet': dict(type='DetLocalVisualizer'),
@@ -21,7 +23,7 @@ def enter_scope(cfg: Config) -> str:
     Raises:
         ValueError: If that is not mmpretrain, mmdet or mmseg.
     """
-    scope = cfg.get('default_scope')
+    scope = library_of(cfg)
     if scope not in VISUALIZER:
         raise ValueError(f'default_scope of the config is "{scope}"; allowed are {", ".join(VISUALIZER)}.')
     init_default_scope(scope)

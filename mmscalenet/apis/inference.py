@@ -154,11 +154,12 @@ def _build(cfg: Config, content: dict, name: str | os.PathLike) -> nn.Module:
 def _meta(content: dict, dataset: ConfigDict) -> dict:
     """Class names and palette: those of the training, else those of the config's data set."""
     saved = content.get('meta') or {}
-    given = dataset.get('classes')  # of mmpretrain's data sets: names, or a file of them
-    given = list_from_file(given) if isinstance(given, str) else given
-    for meta in (saved.get('dataset_meta'), saved, dataset.get('metainfo'), dict(classes=given),
+    for meta in (saved.get('dataset_meta'), saved, dataset.get('metainfo'), dict(classes=dataset.get('classes')),
                  _own_meta(dataset.type)):
-        meta = {key.lower(): value for key, value in (meta or {}).items() if isinstance(value, (list, tuple))}
+        meta = {key.lower(): value for key, value in (meta or {}).items()}
+        if isinstance(meta.get('classes'), str):  # mmpretrain's data sets take a file of names, too
+            meta['classes'] = list_from_file(os.path.expanduser(meta['classes']))
+        meta = {key: value for key, value in meta.items() if isinstance(value, (list, tuple))}
         if meta.get('classes'):
             return meta
     return {}

@@ -9,6 +9,8 @@ from mmengine.config import Config, DictAction
 
 from .errors import UsageError
 
+LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
+
 
 def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='folder of logs and checkpoints; ./work_dirs/CONFIG_NAME if neither this '
@@ -40,9 +42,8 @@ def read_config(path: str, options: dict | None = None) -> Config:
     except FileNotFoundError as error:
         raise UsageError(f'config "{path}" builds on a file that does not exist: {error}. Mend its _base_.') from error
     cfg.merge_from_dict(options or {})
-    library = full_type(cfg.get('model') or {}).partition('.')[0]
-    if cfg.get('default_scope') is None and library in ('mmpretrain', 'mmdet', 'mmseg'):
-        cfg.default_scope = library
+    if library_of(cfg):
+        cfg.default_scope = library_of(cfg)
     return cfg
 
 
@@ -62,6 +63,15 @@ def load_config(args: argparse.Namespace) -> Config:
     elif cfg.get('work_dir') is None:
         cfg.work_dir = os.path.join('./work_dirs', Path(args.config).stem)
     return cfg
+
+
+def library_of(cfg: Config) -> str | None:
+    """The ``default_scope`` of a config; where there is none, the library that the class of its model is from."""
+    if cfg.get('default_scope') is not None:
+        return cfg.default_scope
+    kind = (cfg.get('model') or {}).get('type', '')
+    names = [kind] if isinstance(kind, str) else [base.__module__ for base in kind.__mro__]
+    return next((library for name in names for library in LIBRARIES if name.split('.')[0] == library), None)
 
 
 def full_type(part: dict) -> str:

@@ -13,7 +13,7 @@ from mmscalenet.registry import ADAPTERS
 
 
 class Adapter(BaseModule):
-    """What a position may add to a shared block. A subclass overrides ``forward`` or ``weights``.
+    """What a position may add to a shared block. A subclass overrides ``forward``, ``weights`` or both.
 
     Every adapter starts as a no-op, so that the expanded model starts from the weights of the base alone.
     """
@@ -80,7 +80,8 @@ class ParallelAdapter(Adapter):
 
     def fold_into(self, ffn: nn.Module) -> bool:
         """Widen an FFN of mmcv with the same activation."""
-        if getattr(ffn, 'num_fcs', None) != 2 or str(ffn.layers[0][1]) != str(self.act):
+        if (type(self).forward is not ParallelAdapter.forward or getattr(ffn, 'num_fcs', None) != 2
+                or not _same_activation(self.act, ffn.layers[0][1])):
             return False
         hidden, out = ffn.layers[0][0], ffn.layers[1]
         scale = getattr(getattr(ffn, 'gamma2', None), 'weight', None)  # of LayerScale, which the adapter goes past
@@ -88,11 +89,23 @@ class ParallelAdapter(Adapter):
             out.weight.mul_(scale[:, None])
             out.bias.mul_(scale)
             ffn.gamma2 = nn.Identity()
-        hidden.weight = nn.Parameter(torch.cat([hidden.weight, self.down.weight]))
-        hidden.bias = nn.Parameter(torch.cat([hidden.bias, hidden.bias.new_zeros(self.down.out_features)]))
-        out.weight = nn.Parameter(torch.cat([out.weight, self.up.weight], dim=1))
+        _extend(hidden, 'weight', self.down.weight)
+        _extend(hidden, 'bias', hidden.bias.new_zeros(self.down.out_features))
+        _extend(out, 'weight', self.up.weight, dim=1)
         ffn.feedforward_channels = hidden.out_features = out.in_features = len(hidden.bias)
         return True
+
+
+def _extend(module: nn.Module, name: str, more: Tensor, dim: int = 0) -> None:
+    old = getattr(module, name)
+    setattr(module, name, nn.Parameter(torch.cat([old, more], dim), requires_grad=old.requires_grad))
+
+
+def _same_activation(one: nn.Module, other: nn.Module) -> bool:
+    """Of one kind, with equal settings, and nothing learnt."""
+    settings = [{key: value for key, value in vars(act).items() if key[0] != '_' and key != 'training'}
+                for act in (one, other)]
+    return type(one) is type(other) and settings[0] == settings[1] and not [*one.parameters(), *other.parameters()]
 
 
 @ADAPTERS.register_module()

@@ -13,8 +13,8 @@ def fold(position: Position, block: nn.Module) -> nn.Module:
     """Move what a position owns into a copy of its block, as far as it can be expressed there.
 
     Norms and weights of LoRA take the place of the block's, gates scale the last linear map of their branch, a parallel
-    adapter widens the FFN. What remains (an adapter that says it cannot be folded; everything beside a block whose
-    inside is not known) stays with the position.
+    adapter widens the FFN. What cannot be expressed so stays with the position: a parallel adapter beside an FFN of
+    another kind or activation, an adapter of one's own, and everything where the inside of the block is not known.
 
     Args:
         position (Position): The position; what was folded is removed from it.
@@ -25,15 +25,16 @@ def fold(position: Position, block: nn.Module) -> nn.Module:
     """
     block = copy.deepcopy(block)
     split, adapter = position.split, position.adapter
-    if split is None:
+    weights = {} if adapter is None else adapter.weights(block)
+    in_weights_alone = adapter is not None and type(adapter).forward is Adapter.forward
+    if split is None or (weights and not in_weights_alone):
         return block
+    for name, weight in weights.items():
+        block.get_parameter(name).copy_(weight)
     for name in ('norm1', 'norm2'):
         if getattr(position, name) is not None:
             getattr(block, getattr(split, name)).load_state_dict(getattr(position, name).state_dict())
             setattr(position, name, None)
-    if adapter is not None:
-        for name, weight in adapter.weights(block).items():
-            block.get_parameter(name).copy_(weight)
     if position.gate is not None:
         for factor, branch in zip(position.gate, (block.attn, block.ffn), strict=True):
             last = [module for module in branch.modules() if isinstance(module, nn.Linear)][-1]
@@ -41,6 +42,6 @@ def fold(position: Position, block: nn.Module) -> nn.Module:
             if last.bias is not None:
                 last.bias.mul_(factor)
         position.gate = None
-    if adapter is not None and (type(adapter).forward is Adapter.forward or adapter.fold_into(block.ffn)):
+    if adapter is not None and (in_weights_alone or adapter.fold_into(block.ffn)):
         position.adapter = None
     return block

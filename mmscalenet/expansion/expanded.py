@@ -117,11 +117,12 @@ class Expanded:
         return total - 1, total
 
     def switch_to_deploy(self) -> nn.Module:
-        """Unroll the backbone for inference and export: the same outputs, and nothing but blocks left to run.
+        """Unroll the backbone for inference and export: the same outputs from blocks that share nothing.
 
-        Every position gets a block of its own, into whose weights its adapter, gate and norms are folded (an adapter of
-        your own: where it has ``fold_into``). That takes the memory of a net of the full depth, whose weights no
-        longer fit the config: keep the trained checkpoint.
+        Every position gets a block of its own, into whose weights its adapter, gate and norms are folded as far as they
+        can be (see :func:`~mmscalenet.expansion.deploy.fold`). That takes the memory of a net of the full depth, whose
+        weights no longer fit the config: keep the trained checkpoint. ``torch.jit.trace`` and ONNX exporters that build
+        on it fix the sizes of batch and image.
 
         Returns:
             nn.Module: The backbone itself, changed in place.

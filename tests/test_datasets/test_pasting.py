@@ -46,6 +46,11 @@ def test_training_draws_anew_and_validation_does_not(transform):
     assert (piece(transform) == first).all()
 
 
+def test_an_image_without_a_label_is_only_resized(transform):
+    image = np.full((100, 80, 3), 7, np.uint8)
+    assert (transform(dict(img=image))['img'] == np.full((64, 64, 3), 7)).all()
+
+
 def test_the_splits_share_no_background():
     train, val = (np.stack(PasteOnPhotograph(split=split).backgrounds) for split in ('train', 'val'))
     assert len({image.tobytes() for image in (*train, *val)}) == 200

@@ -7,7 +7,7 @@ from parents import PARENTS, build_scalenet, flatten, image, randomise
 
 import mmscalenet
 from mmscalenet.expansion import position_lists
-from mmscalenet.expansion.adapters import Adapter
+from mmscalenet.expansion.adapters import Adapter, LoRA, ParallelAdapter
 
 every_parent = pytest.mark.parametrize('name', PARENTS)
 OPTIONS = {
@@ -38,7 +38,7 @@ def test_the_outputs_stay(name, options):
         assert not [*positions.positions.parameters(), *positions.positions.buffers()]
         assert len({id(p) for block in positions.blocks for p in block.parameters()}) == sum(
             1 for block in positions.blocks for _ in block.parameters())
-    assert [len(line.split('  ')) for line in model.layer_table().splitlines()]
+    assert not any(adapter in model.layer_table() for adapter in ('ParallelAdapter', 'LoRA'))
     close(copy.deepcopy(model)(image()), expected)
 
 
@@ -61,33 +61,65 @@ def test_layer_scale_and_another_activation():
         assert all((position.adapter is None) == folded for position in model.layers.positions)
 
 
-def test_an_adapter_that_cannot_be_folded_stays():
-    class Squared(Adapter):
-        def __init__(self, block, embed_dims):
-            super().__init__()
-            self.weight = torch.nn.Parameter(torch.ones(embed_dims))
+class Squared(Adapter):
+    """One that nothing can be folded of."""
 
-        def forward(self, h):
-            return self.weight * h.square()
+    def __init__(self, block, embed_dims):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(embed_dims))
 
-        def reset_parameters(self):
-            torch.nn.init.zeros_(self.weight)
+    def forward(self, h):
+        return self.weight * h.square()
 
-    mmscalenet.ADAPTERS.register_module(module=Squared)
+    def reset_parameters(self):
+        torch.nn.init.zeros_(self.weight)
+
+
+class Tenth(ParallelAdapter):
+    """One that is no wider FFN any more."""
+
+    def forward(self, h):
+        return 0.1 * super().forward(h)
+
+
+class LoRAAndMore(LoRA):
+    """One with weights and an output."""
+
+    def forward(self, h):
+        return 0.1 * h
+
+
+@pytest.mark.parametrize('adapter', [Squared, Tenth, LoRAAndMore])
+@pytest.mark.parametrize('name', ['mmdet-swin', 'mmseg-vit'])
+def test_an_adapter_that_cannot_be_folded_stays(adapter, name):
+    mmscalenet.ADAPTERS.register_module(module=adapter)
     try:
-        model = randomise(build_scalenet('mmdet-swin', adapter=dict(type='Squared'), gate=0.5)).eval()
+        model = randomise(build_scalenet(name, adapter=dict(type=adapter.__name__), gate=0.5)).eval()
     finally:
-        mmscalenet.ADAPTERS.module_dict.pop('Squared')
+        mmscalenet.ADAPTERS.module_dict.pop(adapter.__name__)
     expected = model(image())
+    for _ in range(2):  # the second time there is nothing left to do
+        close(model.switch_to_deploy()(image()), expected)
+    assert all(p.adapter is not None for positions in position_lists(model).values() for p in positions.positions)
+
+
+def test_a_learnt_activation_is_not_folded():
+    prelu = dict(type='PReLU')
+    model = randomise(build_scalenet('mmseg-vit', act_cfg=prelu, adapter=dict(type='ParallelAdapter', act_cfg=prelu)))
+    expected = model.eval()(image())
     close(model.switch_to_deploy()(image()), expected)
-    assert all(p.adapter is not None and p.gate is None for p in model.stages[0].blocks.positions)
+
+
+def test_what_was_frozen_stays_frozen():
+    model = build_scalenet('mmpretrain-vit', freeze='base').switch_to_deploy()
+    assert not [name for name, p in model.named_parameters() if p.requires_grad]
 
 
 @every_parent
 @pytest.mark.filterwarnings('ignore::torch.jit.TracerWarning')
 @pytest.mark.parametrize('deployed', [False, True])
 def test_a_saved_trace_gives_the_same(name, deployed, tmp_path):
-    """The way to TorchScript and, through it, to ONNX and mmdeploy."""
+    """The way to TorchScript, and of exporters that build on its traces."""
     model = randomise(build_scalenet(name)).eval()
     expected = model(image())
     if deployed:

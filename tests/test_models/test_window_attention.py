@@ -8,9 +8,10 @@ from mmengine.utils import digit_version
 from mmpretrain.models.utils.attention import ShiftWindowMSA as MMPretrainMSA
 from mmseg.models.backbones.swin import ShiftWindowMSA as MMSegMSA
 from parents import build_parent, flatten, image, randomise
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmscalenet.models.layers import WindowAttention, use_sdpa
-from mmscalenet.models.layers.window_attention import edge_masks, window_kinds
+from mmscalenet.models.layers.windows import edge_masks, window_kinds, window_order
 
 LIBRARIES = {'mmpretrain': (MMPretrainMSA, dict(pad_small_map=True)), 'mmdet': (MMDetMSA, {}), 'mmseg': (MMSegMSA, {})}
 every_library = pytest.mark.parametrize('library', LIBRARIES)
@@ -80,6 +81,17 @@ def test_masks_are_those_of_the_parent_and_the_cache_is_bounded():
         window_kinds(rows + 1, 7, torch.device('cpu'))
     assert window_kinds.cache_info().currsize <= window_kinds.cache_info().maxsize < 200
     assert edge_masks.cache_info().maxsize < 200
+
+
+def test_a_compiler_leaves_none_of_its_tensors_behind():
+    """Exporters look on with tensors that hold no data."""
+    with FakeTensorMode():
+        fake = window_order(11, 13, 4, 2, torch.device('cpu'))
+    order, padding, places = window_order(11, 13, 4, 2, torch.device('cpu'))
+    assert [part.shape for part in fake] == [order.shape, padding.shape, places.shape]
+    tokens = torch.arange(11 * 13)
+    assert torch.equal(tokens[order][places], tokens)
+    assert sorted([*places.tolist(), *padding.tolist()]) == list(range(12 * 16))
 
 
 def test_masks_made_in_inference_mode_serve_training():

@@ -3,7 +3,10 @@ import json
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from PIL import Image
+
+from mmscalenet.apis import Inferencer
 
 CONFIG = '''
 from mmengine.dataset import DefaultSampler
@@ -45,10 +48,12 @@ def test_a_config_of_classes(tiny_data, tool, tmp_path, capfd):
     checkpoint = tmp_path / 'work_dirs/new_style/epoch_1.pth'
     state = torch.load(checkpoint, map_location='cpu', weights_only=False)['state_dict']
     assert 'backbone.stages.0.blocks.positions.layer_map' in state
+    assert Config.fromfile(tmp_path / 'work_dirs/new_style/new_style.py').optim_wrapper.type == 'AmpOptimWrapper'
     capfd.readouterr()
 
     tool('test.py', config, checkpoint, '--work-dir', 'test', '--tta')
     assert 'accuracy/top1' in capfd.readouterr().out
+    assert Config.fromfile(tmp_path / 'test/new_style.py').model.type == 'AverageClsScoreTTA'
     tool('test.py', config, checkpoint, '--work-dir', 'test', '--show-dir', 'shown')
     assert len(list((tmp_path / 'shown').rglob('*.png'))) == 8
 
@@ -57,3 +62,4 @@ def test_a_config_of_classes(tiny_data, tool, tmp_path, capfd):
     Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(tmp_path / 'image.png')
     tool('visualization/image_demo.py', 'image.png', config, checkpoint, '--out', 'demo')
     assert json.loads((tmp_path / 'demo/image.png.json').read_text())['label'] in (0, 1)
+    assert Inferencer(Config.fromfile(config), checkpoint, 'cpu').classes == ['class0', 'class1']

@@ -1,4 +1,4 @@
-# Twice the learning rate of this does not leave the loss of guessing when garments are before photographs.
+# Half the rate: with that of the demo the small Swin still guessed after 250 steps of pretraining.
 _base_ = './fashion_9e.py'
 
 optim_wrapper = dict(optimizer=dict(lr=1e-3))

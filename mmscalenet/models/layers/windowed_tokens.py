@@ -4,7 +4,7 @@ from collections.abc import Callable
 import torch.nn as nn
 from torch import Tensor
 
-from .window_attention import FromWindows, ToWindows, window_order
+from .windows import from_windows, to_windows, window_order
 
 
 class WindowedTokens(nn.Module):
@@ -25,9 +25,9 @@ class WindowedTokens(nn.Module):
     def forward(self, attention: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         """Apply ``attention`` to the windows of ``x``, (B, H * W, C) in and out."""
         batch, length, channels = x.shape
-        height, width = self.hw_shape
+        height, width = map(int, self.hw_shape)  # tensors, where it is traced
         if length != height * width:
             raise ValueError(f'{length} tokens are no map of {height}x{width}: windows need with_cls_token=False')
         places = window_order(height, width, self.size, 0, x.device)
-        out = attention(ToWindows.apply(x, *places).view(-1, self.size**2, channels))
-        return FromWindows.apply(out.reshape(batch, -1, channels), *places)
+        out = attention(to_windows(x, places).view(-1, self.size**2, channels))
+        return from_windows(out.reshape(batch, -1, channels), places)

@@ -1,0 +1,104 @@
+"""Where tokens go when a map is cut into windows, and which of them may see one another.
+
+All that depends on shapes alone is made once for each of them, and tokens move in one step each way.
+"""
+from collections.abc import Callable
+from functools import lru_cache, wraps
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+
+def kept(function: Callable) -> Callable:
+    """Keep the tensors that ``function`` makes, for the last 64 arguments.
+
+    Not while a compiler looks on with tensors that hold no data: they would be left for those who come after it.
+    """
+    make = torch.inference_mode(False)(function)  # also for later training
+    cached = lru_cache(maxsize=64)(make)
+
+    @wraps(function)
+    def wrapper(*args) -> Tensor | tuple[Tensor, ...]:
+        return (cached if type(torch.empty(0)) is Tensor else make)(*args)
+
+    wrapper.cache_info = cached.cache_info
+    return wrapper
+
+
+@kept
+def edge_masks(size: int, shift: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """The masks of the four kinds of shifted windows, (4, N, N) with N = size**2: inside, right, bottom, corner.
+
+    -100 between tokens that only the cyclic shift brought together, as in the parents, else 0.
+    """
+    wrapped = torch.arange(size, device=device) >= size - shift
+    row, column = (grid.flatten().int() for grid in torch.meshgrid(wrapped, wrapped, indexing='ij'))
+    regions = torch.stack([row * 0, column, row, 2 * row + column])
+    return (regions[:, :, None] != regions[:, None, :]).to(dtype) * -100
+
+
+@kept
+def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
+    """Which of the four masks each of rows x columns windows takes, (rows * columns,)."""
+    kinds = torch.zeros(rows, columns, dtype=torch.long, device=device)
+    kinds[:, -1] += 1
+    kinds[-1, :] += 2
+    return kinds.flatten()
+
+
+@kept
+def window_order(height: int, width: int, size: int, shift: int,
+                 device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Where tokens go: the token at every place of the windows, the places of padding, the place of every token."""
+    length = height * width
+    tokens = torch.arange(length, device=device).view(height, width)
+    tokens = F.pad(tokens, (0, -width % size, 0, -height % size), value=length)
+    tokens = tokens.roll((-shift, -shift), (0, 1))
+    rows, columns = -(-height // size), -(-width // size)
+    order = tokens.view(rows, size, columns, size).transpose(1, 2).flatten()
+    places = order.argsort()  # those of padding come last
+    return order % length, places[length:], places[:length]
+
+
+def _to_windows(x: Tensor, order: Tensor, padding: Tensor) -> Tensor:
+    x = x.index_select(1, order)
+    return x.index_fill_(1, padding, 0) if len(padding) else x
+
+
+class ToWindows(torch.autograd.Function):
+    """The gradient is a gather as well, not the slower scatter."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, padding: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(place)
+        return _to_windows(x, order, padding)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple:
+        return grad.index_select(1, *ctx.saved_tensors), None, None, None
+
+
+class FromWindows(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: Tensor, order: Tensor, padding: Tensor, place: Tensor) -> Tensor:
+        ctx.save_for_backward(order, padding)
+        return x.index_select(1, place)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: Tensor) -> tuple:
+        return _to_windows(grad, *ctx.saved_tensors), None, None, None
+
+
+def to_windows(x: Tensor, places: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """Tokens (B, L, C) into the order of windows, padding included; ``places`` is what :func:`window_order` gives."""
+    # a trace to be saved (TorchScript, ONNX) can hold operators of torch alone
+    return _to_windows(x, *places[:2]) if torch.jit.is_tracing() else ToWindows.apply(x, *places)
+
+
+def from_windows(x: Tensor, places: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+    """The way back from :func:`to_windows`; padding is dropped."""
+    return x.index_select(1, places[2]) if torch.jit.is_tracing() else FromWindows.apply(x, *places)
