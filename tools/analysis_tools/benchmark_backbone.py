@@ -49,13 +49,18 @@ def seconds(model: nn.Module, image: torch.Tensor, training: bool) -> float:
     return elapsed
 
 
-def compare(opponent: nn.Module, ours: nn.Module, image: torch.Tensor, training: bool,
-            rounds: int) -> tuple[float, float, list[float]]:
-    """Median seconds of both and the sorted ratios opponent / ours of ``rounds`` rounds in turn."""
+def compare(opponent: nn.Module, ours: nn.Module, image: torch.Tensor, training: bool, rounds: int,
+            least: float) -> tuple[float, float, list[float]]:
+    """Median seconds of both and the sorted ratios opponent / ours of rounds in turn.
+
+    ``rounds`` of them, and more until they have taken ``least`` seconds: short runs scatter more.
+    """
     for model in (opponent, ours):
         model.train(training)
         seconds(model, image, training)
-    pairs = [(seconds(opponent, image, training), seconds(ours, image, training)) for _ in range(rounds)]
+    pairs = []
+    while len(pairs) < rounds or sum(map(sum, pairs)) < least:
+        pairs.append((seconds(opponent, image, training), seconds(ours, image, training)))
     return (statistics.median(a for a, _ in pairs), statistics.median(b for _, b in pairs),
             sorted(a / b for a, b in pairs))
 
@@ -68,7 +73,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--sizes', nargs='+', default=list(SIZES), choices=list(SIZES))
     parser.add_argument('--libraries', nargs='+', default=['mmpretrain', 'mmdet'], choices=['mmpretrain', 'mmdet'])
     parser.add_argument('--batch-size', type=int, default=1)
-    parser.add_argument('--rounds', type=int, default=7)
+    parser.add_argument('--rounds', type=int, default=7, help='of each row, at least; default: %(default)s')
+    parser.add_argument('--seconds', type=float, default=30., help='of each row, at least; default: %(default)s')
     parser.add_argument('--threads', type=int, help='CPU threads; defaults to what torch takes')
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--out', type=Path, help='also write the table to this file, with the command that made it')
@@ -86,16 +92,17 @@ def main() -> None:
     lines = [f'    python tools/analysis_tools/benchmark_backbone.py {options}{" --adapter" * args.adapter}', '',
              f'torch {torch.__version__}, {args.device}, {torch.get_num_threads()} thread(s). '
              'Ratio: opponent / ours, median (lowest to highest) of neighbouring runs.', '',
-             '| opponent | image | mode | opponent, s | ours, s | ratio |', '|---|---|---|---|---|---|']
+             '| opponent | image | mode | rounds | opponent, s | ours, s | ratio |', '|---|---|---|---|---|---|---|']
     print('\n'.join(lines), flush=True)
     for library in args.libraries:
         opponent, ours = (m.to(args.device) for m in build_pair(library, args.arch, args.scale, args.adapter))
         for size in args.sizes:
             image = torch.randn(args.batch_size, 3, *SIZES[size], device=args.device)
             for training in (False, True):
-                theirs, mine, ratios = compare(opponent, ours, image, training, args.rounds)
-                lines.append(f'| {library} | {size} | {"training" if training else "inference"} | {theirs:.3f} | '
-                             f'{mine:.3f} | {statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f}) |')
+                theirs, mine, ratios = compare(opponent, ours, image, training, args.rounds, args.seconds)
+                ratio = f'{statistics.median(ratios):.2f} ({ratios[0]:.2f} to {ratios[-1]:.2f})'
+                lines.append(f'| {library} | {size} | {"training" if training else "inference"} | {len(ratios)} | '
+                             f'{theirs:.3f} | {mine:.3f} | {ratio} |')
                 print(lines[-1], flush=True)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
