@@ -55,9 +55,12 @@ def load_pretrained(backbone: nn.Module, checkpoint: str | PathLike | Mapping, p
         CheckpointError: If the file cannot be read or does not fit. The backbone is then as it was.
     """
     if isinstance(checkpoint, Mapping):
-        name, content = 'given as a dict', checkpoint
-    else:
-        name, content = str(checkpoint), read_checkpoint(checkpoint, trusted)
+        return load_content(backbone, checkpoint, 'given as a dict', prefix)
+    return load_content(backbone, read_checkpoint(checkpoint, trusted), str(checkpoint), prefix)
+
+
+def load_content(backbone: nn.Module, content: Mapping, name: str, prefix: str | None = None) -> Report:
+    """Do what :func:`load_pretrained` does, with what a file holds and the name that it goes by in messages."""
     try:
         source = convert(content, prefix)
         state, report = _fit(backbone, source)

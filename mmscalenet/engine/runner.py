@@ -10,7 +10,7 @@ from .broken_data import name_broken_data
 from .checkpoint_reading import read_safely
 from .distributed import init_processes
 from .files import WholeFileBackend
-from .hooks import SegmentationLabelHook, WholeCheckpointHook
+from .hooks import SegmentationLabelHook, StartWeightsHook, WholeCheckpointHook
 from .optimizers import CPUAmpOptimWrapper
 
 
@@ -35,7 +35,8 @@ def build_runner(cfg: Config) -> Runner:
     """Build the runner of a config of any of the task libraries.
 
     Checkpoints appear only when whole, and are read without running code in them, unless the config says
-    ``trusted = True``; broken data is named; without a GPU, several processes and mixed precision work on the CPU.
+    ``trusted = True``; one to start from or to test fits the backbone or is refused; broken data is named; without a
+    GPU, several processes and mixed precision work on the CPU.
 
     Args:
         cfg (Config): The config; ``launcher`` and ``work_dir`` are set.
@@ -47,6 +48,7 @@ def build_runner(cfg: Config) -> Runner:
     init_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     name_broken_data(runner)
+    runner.register_hook(StartWeightsHook())
     if cfg.get('default_scope') == 'mmseg':
         runner.register_hook(SegmentationLabelHook())
     return runner

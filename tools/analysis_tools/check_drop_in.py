@@ -159,7 +159,8 @@ def report(rows: dict[str, dict], extent: str, now: dict[str, str]) -> str:
         library, name = key.split(maxsplit=1)
         lines.append(f'| {library} | {name} | {row["backbone"]} | {row["ran"]} | {row["before"] or "yes"} | '
                      f'{row["after"] or "yes"} | {row["seconds"]:.1f} | {row["note"]} |')
-    return '\n'.join([*lines, ''])
+    # errors name files of this machine in full
+    return '\n'.join([*lines, '']).replace(f'{config_folder(LIBRARIES[0]).parents[2]}/', '')
 
 
 def totals(rows: dict[str, dict]) -> list[str]:
