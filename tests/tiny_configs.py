@@ -5,7 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mmengine.config import Config
+from mmpretrain.models import VisionTransformer
 from PIL import Image
+from torch import Tensor
 
 SIDE = 32
 
@@ -95,6 +97,13 @@ def cls_fields(tiny_data) -> dict:
         test_evaluator=dict(type='Accuracy', topk=(1, )),
         auto_scale_lr=dict(base_batch_size=16),
         **loaders(dataset, dataset, 4))
+
+
+@pytest.fixture
+def cls_base(cls_fields) -> dict[str, Tensor]:
+    """Weights of the backbone of ``cls_fields``, not expanded."""
+    options = {key: value for key, value in cls_fields['model']['backbone'].items() if key not in ('type', 'scale')}
+    return VisionTransformer(**options).state_dict()
 
 
 @pytest.fixture

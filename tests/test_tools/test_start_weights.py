@@ -46,14 +46,12 @@ def test_other_windows_and_classes(det_fields, write_config, tool, tmp_path, cap
     assert 'size mismatch for backbone' not in log
 
 
-def test_a_backbone_alone(cls_fields, write_config, tool, tmp_path):
-    options = {key: value for key, value in cls_fields['model']['backbone'].items() if key not in ('type', 'scale')}
-    base = VisionTransformer(**options).state_dict()
-    torch.save(base, tmp_path / 'base.pth')
+def test_a_backbone_alone(cls_fields, cls_base, write_config, tool, tmp_path):
+    torch.save(cls_base, tmp_path / 'base.pth')
     tool('train.py', write_config(cls_fields), '--no-validate', '--cfg-options', 'load_from=base.pth',
          'optim_wrapper.optimizer.lr=0.', 'train_cfg.max_epochs=1')
     result = weights(tmp_path / 'work_dirs/tiny/epoch_1.pth')
-    assert all(value.equal(result[f'backbone.{key}']) for key, value in base.items())
+    assert all(value.equal(result[f'backbone.{key}']) for key, value in cls_base.items())
 
 
 @pytest.mark.parametrize('script', ['train.py', 'test.py'])

@@ -19,10 +19,10 @@ class Attack:
 
 
 @pytest.fixture
-def attack(tmp_path):
-    """A file that runs code, and the folder that then exists."""
+def attack(cls_base, tmp_path):
+    """A file with weights that fit which runs code, and the folder that then exists."""
     path, made = tmp_path / 'attack.pth', tmp_path / 'made'
-    torch.save(dict(state_dict={}, meta=dict(epoch=0, iter=0, note=Attack(made))), path)
+    torch.save(dict(state_dict=cls_base, meta=dict(epoch=0, iter=0, note=Attack(made))), path)
     return path, made
 
 

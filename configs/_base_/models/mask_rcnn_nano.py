@@ -7,10 +7,12 @@ model = dict(
     neck=dict(out_channels=channels),
     rpn_head=dict(in_channels=channels, feat_channels=channels),
     roi_head=dict(
-        bbox_roi_extractor=dict(out_channels=channels, roi_layer=dict(sampling_ratio=2)),
-        bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=10),
-        mask_roi_extractor=dict(out_channels=channels, roi_layer=dict(sampling_ratio=2)),
-        mask_head=dict(in_channels=channels, conv_out_channels=channels, num_classes=10)),
+        # an object of 28 to 56 pixels, not of 56 to 112, is read from the finest map: seven bins of one or two of its cells
+        bbox_roi_extractor=dict(out_channels=channels, finest_scale=28, roi_layer=dict(sampling_ratio=1)),
+        # boxes and masks regardless of the class: the few garments of a batch teach one of each sooner than ten
+        bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=10, reg_class_agnostic=True),
+        mask_roi_extractor=dict(out_channels=channels, roi_layer=dict(sampling_ratio=1)),
+        mask_head=dict(in_channels=channels, conv_out_channels=channels, num_classes=10, class_agnostic=True)),
     # an image of 224 x 224 has a twentieth of the pixels of one of COCO
-    train_cfg=dict(rpn_proposal=dict(nms_pre=500, max_per_img=300), rcnn=dict(sampler=dict(num=64))),
-    test_cfg=dict(rpn=dict(nms_pre=500, max_per_img=300)))
+    train_cfg=dict(rpn_proposal=dict(nms_pre=200, max_per_img=100), rcnn=dict(sampler=dict(num=64))),
+    test_cfg=dict(rpn=dict(nms_pre=200, max_per_img=100)))
