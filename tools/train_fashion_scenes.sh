@@ -13,8 +13,8 @@ esac
 
 "${PYTHON:-python}" tools/dataset_converters/fashion_scenes.py
 for run in "$pretraining" \
-        "mask-rcnn_$1-nano_12e_fashion-scenes" "mask-rcnn_scalenet-$1-nano-x2_4e_fashion-scenes" \
-        "upernet_$1-nano_3000i_fashion-scenes" "upernet_scalenet-$1-nano-x2_1000i_fashion-scenes" \
-        "mask-rcnn_$1-nano_trained-on-4e_fashion-scenes" "upernet_$1-nano_trained-on-1000i_fashion-scenes"; do
+        "mask-rcnn_$1-nano_3e_fashion-scenes" "mask-rcnn_scalenet-$1-nano-x2_1e_fashion-scenes" \
+        "upernet_$1-nano_2100i_fashion-scenes" "upernet_scalenet-$1-nano-x2_700i_fashion-scenes" \
+        "mask-rcnn_$1-nano_trained-on-1e_fashion-scenes" "upernet_$1-nano_trained-on-700i_fashion-scenes"; do
     "${PYTHON:-python}" tools/train.py "configs/fashion_scenes/$run.py" --resume
 done

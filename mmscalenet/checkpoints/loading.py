@@ -70,7 +70,7 @@ def load_content(backbone: nn.Module, content: Mapping, name: str, prefix: str |
     backbone.load_state_dict(state)
     if not any(_is_own(key) for key in source.state):
         for positions in position_lists(backbone).values():
-            positions.sync_norms()
+            positions.reset_positions()
     print_log(str(report), logger='current')
     return report
 

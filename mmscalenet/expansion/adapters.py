@@ -61,10 +61,10 @@ class ParallelAdapter(Adapter):
     def __init__(self, block: nn.Module, embed_dims: int, ratio: float = 5 / 12,
                  act_cfg: dict = dict(type='GELU')) -> None:
         super().__init__()
+        if not isinstance(ratio, (int, float)) or not 0 < ratio <= 1 or round(ratio * embed_dims) < 1:
+            raise ValueError(f'adapter ratio={ratio!r} is not allowed; give a number from 1/{embed_dims}, one '
+                             'channel, to 1, as wide as the model')
         width = round(ratio * embed_dims)
-        if not 0 < ratio <= 1 or width < 1:
-            raise ValueError(f'adapter ratio={ratio!r} gives {width} of {embed_dims} channels; allowed are ratios '
-                             'from 1 channel up to 1 (as wide as the model)')
         # without biases: the FFN's own suffice, and folding stays exact
         self.down = nn.Linear(embed_dims, width, bias=False)
         self.act = build_activation_layer(act_cfg)
@@ -126,10 +126,10 @@ class LoRA(Adapter):
 
     def __init__(self, block: nn.Module, embed_dims: int, rank: int = 8, alpha: float | None = None) -> None:
         super().__init__()
-        if not isinstance(rank, int) or not 1 <= rank <= embed_dims:
+        if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= embed_dims:
             raise ValueError(f'LoRA rank={rank!r} is not allowed; give an integer from 1 to the {embed_dims} channels')
         alpha = rank if alpha is None else alpha
-        if alpha <= 0:
+        if not isinstance(alpha, (int, float)) or not 0 < alpha < float('inf'):
             raise ValueError(f'LoRA alpha={alpha!r} is not allowed; give a positive number')
         self.factor = alpha / rank
         self.down = nn.ParameterDict()

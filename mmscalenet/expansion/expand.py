@@ -1,7 +1,9 @@
 """``expand``: a built backbone in, the same backbone with more positions out."""
 import copy
+import math
 from collections.abc import Sequence
 
+import torch
 import torch.nn as nn
 
 from mmscalenet.registry import ADAPTERS
@@ -9,7 +11,7 @@ from mmscalenet.registry import ADAPTERS
 from .container import PositionList
 from .expanded import Expanded, bind, position_lists
 from .families import block_owners, prepare_block, window_period
-from .layer_map import added_positions, build_layer_map, position_of_block
+from .layer_map import LAYER_MAPS, added_positions, build_layer_map, position_of_block
 from .position import Position
 
 ALLOWED_UNSHARE = (None, 'norms')
@@ -65,7 +67,7 @@ def expand(backbone: nn.Module,
     """
     if position_lists(backbone):
         raise ValueError('this backbone is expanded already; expand the base once, with the scale you want')
-    _check_options(adapter, share, gate, unshare, freeze, drop_path_rate)
+    _check_options(adapter, share, gate, unshare, freeze, with_cp, drop_path_rate)
     owners = block_owners(backbone)
     lists = {name: list(getattr(owner, attribute)) for name, (owner, attribute) in owners.items()}
     maps = _layer_maps(lists, scale, layer_map)
@@ -73,9 +75,8 @@ def expand(backbone: nn.Module,
         _check_first_uses(maps)
 
     # build everything before the backbone is touched, so that an error leaves it as it was
-    rate = _drop_path_rate(lists) if drop_path_rate is None else drop_path_rate
-    total, done = sum(map(len, maps.values())), 0
-    containers = {}
+    rates = iter(_drop_path_rates(lists, maps, drop_path_rate))
+    containers, taps = {}, _moved_taps(backbone, maps)
     for name, blocks in lists.items():
         layer_map = maps[name]
         positions = []
@@ -85,9 +86,8 @@ def expand(backbone: nn.Module,
                 adapter=_build_adapter(adapter, block),
                 gate=gate if is_added else None,
                 own_norms=unshare == 'norms' and is_added,
-                drop_path=rate * done / max(total - 1, 1),
+                drop_path=next(rates),
                 with_cp=with_cp))
-            done += 1
         if not share:
             blocks = [copy.deepcopy(blocks[i]) if is_added else blocks[i]
                       for i, is_added in zip(layer_map, added_positions(layer_map), strict=True)]
@@ -100,7 +100,8 @@ def expand(backbone: nn.Module,
         container = PositionList(blocks, layer_map, positions, share)
         container.positions.to(next(blocks[0].parameters()))  # device and dtype
         setattr(owner, attribute, container)
-    _move_taps(backbone, containers)
+    if taps is not None:
+        backbone.out_indices = taps
     if not isinstance(backbone, Expanded):
         backbone.__class__ = bind(Expanded, type(backbone))
     backbone.freeze = freeze
@@ -108,24 +109,29 @@ def expand(backbone: nn.Module,
     return backbone
 
 
-def _check_options(adapter: object, share: object, gate: object, unshare: object, freeze: object,
+def _check_options(adapter: object, share: object, gate: object, unshare: object, freeze: object, with_cp: object,
                    drop_path_rate: object) -> None:
-    if adapter is not None and (not isinstance(adapter, dict) or 'type' not in adapter
+    if adapter is not None and (not isinstance(adapter, dict) or not isinstance(adapter.get('type'), str)
                                 or ADAPTERS.get(adapter['type']) is None):
         raise ValueError(f'adapter={adapter!r} is not known; allowed are None or a dict whose type is one of '
                          f'{sorted(ADAPTERS.module_dict)}')
-    if not isinstance(share, bool):
-        raise ValueError(f'share={share!r} is not allowed; give True or False')
-    if gate is not None and (isinstance(gate, bool) or not isinstance(gate, (int, float)) or gate != gate):
-        raise ValueError(f'gate={gate!r} is not allowed; give None or a number, e.g. 0 for a lossless start')
+    for name, value in (('share', share), ('with_cp', with_cp)):
+        if not isinstance(value, bool):
+            raise ValueError(f'{name}={value!r} is not allowed; give True or False')
+    if gate is not None and not _is_finite(gate):
+        raise ValueError(f'gate={gate!r} is not allowed; give None or a finite number, e.g. 0 for a lossless start')
     if unshare not in ALLOWED_UNSHARE:
         raise ValueError(f'unshare={unshare!r} is not allowed; allowed are {ALLOWED_UNSHARE}')
     if unshare and not share:
         raise ValueError(f'unshare={unshare!r} has no meaning with share=False, where nothing is shared')
     if freeze not in ALLOWED_FREEZE:
         raise ValueError(f'freeze={freeze!r} is not allowed; allowed are {ALLOWED_FREEZE}')
-    if drop_path_rate is not None and not 0 <= drop_path_rate < 1:
+    if drop_path_rate is not None and not (_is_finite(drop_path_rate) and 0 <= drop_path_rate < 1):
         raise ValueError(f'drop_path_rate={drop_path_rate!r} is not allowed; give a number in [0, 1)')
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _layer_maps(lists: dict[str, list], scale: object, layer_map: object) -> dict[str, list[int]]:
@@ -135,21 +141,26 @@ def _layer_maps(lists: dict[str, list], scale: object, layer_map: object) -> dic
     if len(scales) != count:
         raise ValueError(f'scale={scale!r} has {len(scales)} numbers; allowed are one number, or {count}: one for '
                          f'every list of blocks ({", ".join(lists)})')
-    maps = [layer_map] * count if isinstance(layer_map, str) or count == 1 else list(layer_map)
-    if count == 1 and not isinstance(layer_map, str) and len(layer_map) == 1 and not isinstance(layer_map[0], int):
+    if isinstance(layer_map, str) or (count == 1 and _is_sequence(layer_map) and not any(map(_is_sequence, layer_map))):
+        maps = [layer_map] * count
+    elif _is_sequence(layer_map) and len(layer_map) == count and all(map(_is_sequence, layer_map)):
         maps = list(layer_map)
-    if len(maps) != count:
-        raise ValueError(f'layer_map={layer_map!r} has {len(maps)} entries; allowed are a name, or {count} lists: one '
-                         f'for every stage ({", ".join(lists)})')
+    else:
+        raise ValueError(f'layer_map={layer_map!r} is not allowed; give one of {sorted(LAYER_MAPS)} or, for every list '
+                         f'of blocks ({", ".join(lists)}), a list with the block of every position')
     result = {}
     for (name, blocks), one_scale, one_map in zip(lists.items(), scales, maps, strict=True):
         try:
             # a stage of one block has no shifted one to alternate with
             period = min(window_period(blocks[0]), len(blocks))
             result[name] = build_layer_map(one_map, len(blocks), one_scale, period)
-        except (ValueError, TypeError) as error:
+        except ValueError as error:
             raise ValueError(f'{name}: {error}') from None
     return result
+
+
+def _is_sequence(value: object) -> bool:
+    return isinstance(value, (list, tuple))
 
 
 def _check_first_uses(maps: dict[str, list[int]]) -> None:
@@ -160,27 +171,34 @@ def _check_first_uses(maps: dict[str, list[int]]) -> None:
                              f'layer_map={layer_map} first uses them as {firsts}')
 
 
-def _drop_path_rate(lists: dict[str, list]) -> float:
-    return max((float(module.drop_prob) for blocks in lists.values() for block in blocks for module in block.modules()
-                if type(module).__name__ == 'DropPath'), default=0.)
+def _drop_path_rates(lists: dict[str, list], maps: dict[str, list[int]], last: float | None) -> list[float]:
+    """One rate for every position."""
+    own = [max([float(module.drop_prob) for module in block.modules() if type(module).__name__ == 'DropPath'] or [0.])
+           for blocks in lists.values() for block in blocks]
+    total = sum(map(len, maps.values()))
+    if last is None and total == len(own):
+        return own  # to the bit, however the parent computes them
+    return torch.linspace(0, max(own) if last is None else last, total, dtype=torch.float64).tolist()
 
 
 def _build_adapter(config: dict | None, block: nn.Module) -> nn.Module | None:
     if config is None:
         return None
     options = {key: value for key, value in config.items() if key != 'type'}
-    embed_dims = next(m for m in block.modules() if isinstance(m, nn.LayerNorm)).normalized_shape[-1]
+    norm = next((module for module in block.modules() if isinstance(module, nn.LayerNorm)), None)
+    if norm is None:
+        raise ValueError(f'adapter={config!r} is not possible for a {type(block).__name__}, which has no LayerNorm to '
+                         'tell its channels; allowed there is adapter=None')
     try:
-        return ADAPTERS.get(config['type'])(block, embed_dims, **options)
+        return ADAPTERS.get(config['type'])(block, norm.normalized_shape[-1], **options)
     except TypeError as error:
         raise ValueError(f'adapter={config!r}: {error}') from None
 
 
-def _move_taps(backbone: nn.Module, containers: dict[str, tuple]) -> None:
-    """``out_indices`` of a plain transformer counts layers: move each to the position of the same relative depth.
-    Swin's counts stages, which stay."""
-    if 'layers' not in containers:
-        return
-    _, layer_map, _ = containers['layers']
-    depth, length = max(layer_map) + 1, len(layer_map)
-    backbone.out_indices = [position_of_block(i if i >= 0 else depth + i, depth, length) for i in backbone.out_indices]
+def _moved_taps(backbone: nn.Module, maps: dict[str, list[int]]) -> list[int] | None:
+    """``out_indices`` of a plain transformer counts layers: each goes to the position of the same relative depth. None
+    for what stays: Swin's counts stages, and a backbone may have none."""
+    if 'layers' not in maps or not hasattr(backbone, 'out_indices'):
+        return None
+    depth, length = max(maps['layers']) + 1, len(maps['layers'])
+    return [position_of_block(i if i >= 0 else depth + i, depth, length) for i in backbone.out_indices]

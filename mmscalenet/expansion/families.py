@@ -25,6 +25,7 @@ class Split:
     norm1: str = 'norm1'
     norm2: str = 'norm2'
     attention: Callable[..., Tensor] = _plain_attention
+    drops_attention: bool = True  # whether drop path applies to the attention's branch too
 
 
 #: The class whose ``forward`` runs the block -> how that forward splits.
@@ -33,7 +34,8 @@ SPLITS: dict[str, Split] = {
     'mmpretrain.models.backbones.swin_transformer.SwinBlock': Split(),
     'mmdet.models.backbones.swin.SwinBlock': Split(),
     'mmseg.models.backbones.swin.SwinBlock': Split(),
-    'mmseg.models.backbones.vit.TransformerEncoderLayer': Split(attention=_attention_adding_identity),
+    'mmseg.models.backbones.vit.TransformerEncoderLayer': Split(attention=_attention_adding_identity,
+                                                                drops_attention=False),
 }
 
 

@@ -33,10 +33,7 @@ def num_positions(depth: int, scale: float) -> int:
     Raises:
         ValueError: If ``scale`` is below 1, not a number, or does not give a whole number of positions.
     """
-    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
-        raise ValueError(f'scale={scale!r} is not a number; allowed are numbers from 1 on, e.g. 2 or 1.5')
-    if not 1 <= scale < float('inf'):
-        raise ValueError(f'scale={scale!r} is not allowed; a depth can only grow: give a finite number from 1 on')
+    _check_scale(scale)
     exact = scale * depth
     length = round(exact)
     if abs(exact - length) > 1e-6 * exact:
@@ -44,6 +41,13 @@ def num_positions(depth: int, scale: float) -> int:
         raise ValueError(f'scale={scale!r} gives {exact:g} positions for {depth} blocks, which is not whole; allowed '
                          f'nearby: {low}/{depth} ({low} positions) or {high}/{depth} ({high} positions)')
     return length
+
+
+def _check_scale(scale: object) -> None:
+    if isinstance(scale, bool) or not isinstance(scale, (int, float)):
+        raise ValueError(f'scale={scale!r} is not a number; allowed are numbers from 1 on, e.g. 2 or 1.5')
+    if not 1 <= scale < float('inf'):
+        raise ValueError(f'scale={scale!r} is not allowed; a depth can only grow: give a finite number from 1 on')
 
 
 def added_positions(layer_map: Sequence[int]) -> list[bool]:
@@ -87,6 +91,7 @@ def build_layer_map(layer_map: str | Sequence[int], depth: int, scale: float = 2
             result = [group * period + offset for group in groups for offset in range(period)]
             result += result[-period:][:length % period]  # a rest begins the last pair once more
     else:
+        _check_scale(scale)
         result = list(layer_map)
     _check(result, depth, period)
     return result

@@ -19,7 +19,7 @@ class Position(BaseModule):
 
     ::
 
-        x = x + drop(gate[0] * attn(norm1(x)))
+        x = x + drop(gate[0] * attn(norm1(x)))      # mmseg's ViT: not dropped, as in the parent
         h = norm2(x)
         x = x + drop(gate[1] * ffn(h) + adapter(h))
 
@@ -81,7 +81,8 @@ class Position(BaseModule):
         if self.around_attention is not None:
             attention = partial(self.around_attention, attention)
         out = attention(norm1(x), *args)
-        x = x + self.drop_path(out if self.gate is None else self.gate[0] * out)
+        out = out if self.gate is None else self.gate[0] * out
+        x = x + (self.drop_path(out) if split.drops_attention else out)
         h = norm2(x)
         out = ffn(h)
         if self.gate is not None:

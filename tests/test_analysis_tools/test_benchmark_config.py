@@ -4,7 +4,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-CONFIG = 'configs/fashion_scenes/mask-rcnn_scalenet-deit-nano-x2_4e_fashion-scenes.py'
+CONFIG = 'configs/fashion_scenes/mask-rcnn_scalenet-deit-nano-x2_1e_fashion-scenes.py'
 
 
 def run(*variants: str, out: Path) -> subprocess.CompletedProcess:

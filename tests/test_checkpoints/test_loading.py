@@ -1,3 +1,4 @@
+import copy
 import logging
 import re
 
@@ -327,9 +328,11 @@ def test_init_cfg(tmp_path):
     backbone.init_weights()
     torch.testing.assert_close(maps(backbone, 'swin')[-1], expected[0], atol=1e-5, rtol=1e-5)
     for wrong, match in ((dict(checkpoint=path + 'x'), 'No such file'), (dict(checkpoint=path, prefix='neck'), 'neck')):
-        backbone = mmscalenet.registry.MODELS.build(dict(config, init_cfg=dict(type='Pretrained', **wrong)))
+        backbone = randomise(mmscalenet.registry.MODELS.build(dict(config, init_cfg=dict(type='Pretrained', **wrong))))
+        before = copy.deepcopy(backbone.state_dict())
         with pytest.raises(CheckpointError, match=match):
             backbone.init_weights()
+        assert all(torch.equal(value, before[name]) for name, value in backbone.state_dict().items())
 
 
 def test_init_cfg_of_deit(tmp_path):

@@ -5,13 +5,15 @@ import pickle
 import pytest
 import torch
 from mmengine.runner.checkpoint import load_state_dict
-from parents import PARENTS, build_parent, build_scalenet, copy_base, flatten, image, randomise
+from parents import DEIT_ARCH, PARENTS, SWIN_ARCH, build_parent, build_scalenet, copy_base, flatten, image, randomise
 
 import mmscalenet
 from mmscalenet.expansion import LAYER_MAPS, LoRA, layer_table, position_lists
 
 every_parent = pytest.mark.parametrize('name', PARENTS)
-every_map = pytest.mark.parametrize('layer_map', LAYER_MAPS)
+every_map = pytest.mark.parametrize('layer_map', [*LAYER_MAPS, 'listed'])
+#: Depth -> a map with later uses in an order that no named one has.
+LISTED = {2: [0, 1, 0, 1, 0, 1], 4: [0, 1, 0, 1, 2, 3, 0, 3]}
 
 
 def assert_equal(a, b):
@@ -28,13 +30,21 @@ def moved(model):
     return model
 
 
+def listed(layer_map, name):
+    """What ``layer_map`` stands for: an explicit list for 'listed', one a stage for Swin."""
+    if layer_map != 'listed':
+        return layer_map
+    return [LISTED[depth] for depth in SWIN_ARCH['depths']] if 'swin' in name else LISTED[DEIT_ARCH['num_layers']]
+
+
 @every_parent
 @pytest.mark.parametrize('training', [False, True])
-def test_scale_1_without_adapters_is_the_parent_bit_for_bit(name, training):
-    # mmseg's ViT drops paths in its FFN only; a position drops both branches
-    rate = 0. if name == 'mmseg-vit' else 0.3
-    parent = build_parent(name, drop_path_rate=rate)
-    ours = mmscalenet.expand(copy.deepcopy(parent), scale=1, adapter=None)
+@pytest.mark.parametrize('layer_map', [*LAYER_MAPS, 'listed'])
+def test_scale_1_without_adapters_is_the_parent_bit_for_bit(name, training, layer_map):
+    parent = build_parent(name, drop_path_rate=0.3)
+    if layer_map == 'listed':
+        layer_map = [list(range(depth)) for depth in SWIN_ARCH['depths']] if 'swin' in name else [0, 1, 2, 3]
+    ours = mmscalenet.expand(copy.deepcopy(parent), scale=1, layer_map=layer_map, adapter=None)
     parent.train(training)
     ours.train(training)
     torch.manual_seed(5)
@@ -49,7 +59,7 @@ def test_scale_1_without_adapters_is_the_parent_bit_for_bit(name, training):
 def test_gate_0_is_the_unexpanded_model_bit_for_bit(name, layer_map, adapter):
     parent = build_parent(name)
     parent.eval()
-    ours = mmscalenet.expand(copy.deepcopy(parent), scale=2, layer_map=layer_map, adapter=adapter, gate=0).eval()
+    ours = mmscalenet.expand(copy.deepcopy(parent), layer_map=listed(layer_map, name), adapter=adapter, gate=0).eval()
     assert_equal(ours(image()), parent(image()))
 
 
@@ -59,6 +69,7 @@ def test_gate_0_is_the_unexpanded_model_bit_for_bit(name, layer_map, adapter):
 def test_expanded_equals_the_blocks_run_one_after_another(name, layer_map, scale):
     """The reference is the parent itself with its own list of blocks repeated (aliased, which is what we avoid)."""
     parent = build_parent(name)
+    layer_map = listed(layer_map, name)
     ours = mmscalenet.expand(copy.deepcopy(parent), scale=scale, layer_map=layer_map, adapter=None).eval()
     for list_name, positions in position_lists(ours).items():
         owner_name, _, attribute = list_name.rpartition('.')
@@ -76,7 +87,7 @@ def test_expanded_equals_the_blocks_run_one_after_another(name, layer_map, scale
 def test_state_dict_holds_no_tensor_twice_and_all_base_names(name, layer_map):
     parent = build_parent(name)
     names = set(parent.state_dict())
-    ours = mmscalenet.expand(parent, scale=2, layer_map=layer_map, gate=0, unshare='norms')
+    ours = mmscalenet.expand(parent, scale=2, layer_map=listed(layer_map, name), gate=0, unshare='norms')
     state = ours.state_dict()
     assert names <= set(state)
     assert all('.positions.' in key for key in set(state) - names)
@@ -233,7 +244,6 @@ def test_an_unknown_block_expands_with_its_adapter_beside_the_whole():
         def __init__(self):
             super().__init__()
             self.layers = torch.nn.ModuleList(Block() for _ in range(3))
-            self.out_indices = [2]
 
         def forward(self, x):
             for layer in self.layers:
@@ -252,6 +262,11 @@ def test_an_unknown_block_expands_with_its_adapter_beside_the_whole():
     torch.testing.assert_close(out, twice)
     with pytest.raises(ValueError, match="unshare='norms' is not possible for a Block"):
         mmscalenet.expand(net, unshare='norms')
+    for block in net.layers:
+        block.norm = torch.nn.Identity()
+    with pytest.raises(ValueError, match='adapter=.* is not possible for a Block, which has no LayerNorm'):
+        mmscalenet.expand(net)
+    assert type(net) is Net and len(mmscalenet.expand(net, adapter=None).layers) == 6
 
 
 def test_swin_scales_by_stage_and_shows_its_table():
@@ -269,20 +284,31 @@ def test_swin_scales_by_stage_and_shows_its_table():
     (dict(scale=0), 'scale=0 is not allowed'),
     (dict(scale=[2, 2]), 'scale=\\[2, 2\\] has 2 numbers'),
     (dict(layer_map='zigzag'), "layer_map='zigzag' is unknown.*cyclic"),
-    (dict(layer_map=[[0], [0], [0], [0], [0]]), 'layer_map'),
+    (dict(layer_map=[[0], [0], [0], [0], [0]]), 'layer_map=.* is not allowed; give one of .*cyclic'),
+    (dict(layer_map=None), 'layer_map=None is not allowed'),
+    (dict(layer_map=[0, [1], 2, 3]), 'layer_map=\\[0, \\[1\\], 2, 3\\] is not allowed'),
+    (dict(layer_map=3), 'layer_map=3 is not allowed'),
     (dict(adapter=dict(type='Adaptor')), "adapter=.*Adaptor.*is not known; allowed.*ParallelAdapter"),
-    (dict(adapter=dict(type='ParallelAdapter', ratio=1.5)), 'ratio=1.5 gives'),
-    (dict(adapter=dict(type='ParallelAdapter', ratio=0)), 'ratio=0 gives 0'),
+    (dict(adapter=dict(type='ParallelAdapter', ratio=1.5)), 'ratio=1.5 is not allowed; give a number from 1/'),
+    (dict(adapter=dict(type='ParallelAdapter', ratio=0)), 'ratio=0 is not allowed'),
     (dict(adapter=dict(type='ParallelAdapter', width=5)), 'width'),
+    (dict(adapter=dict(type='ParallelAdapter', ratio=float('nan'))), 'ratio=nan is not allowed'),
+    (dict(adapter=dict(type='ParallelAdapter', ratio='wide')), "ratio='wide' is not allowed"),
+    (dict(adapter=dict(type=LoRA)), 'adapter=.*LoRA.* is not known'),
     (dict(adapter=dict(type='LoRA', rank=0)), 'rank=0'),
+    (dict(adapter=dict(type='LoRA', rank=25)), 'rank=25 is not allowed; give an integer from 1 to the'),
+    (dict(adapter=dict(type='LoRA', alpha='1')), "alpha='1' is not allowed"),
     (dict(adapter='ParallelAdapter'), "adapter='ParallelAdapter' is not known"),
     (dict(gate='open'), "gate='open'"),
     (dict(gate=float('nan')), 'gate=nan'),
+    (dict(gate=float('inf')), 'gate=inf'),
     (dict(unshare='attn'), "unshare='attn'.*norms"),
     (dict(unshare='norms', share=False), 'share=False'),
     (dict(freeze='all'), "freeze='all'.*base"),
     (dict(share=1), 'share=1'),
+    (dict(with_cp='yes'), "with_cp='yes' is not allowed"),
     (dict(drop_path_rate=1.5), 'drop_path_rate=1.5'),
+    (dict(drop_path_rate='0.1'), "drop_path_rate='0.1' is not allowed"),
 ])
 def test_bad_arguments_are_named_and_leave_the_backbone_alone(name, arguments, message):
     parent = build_parent(name)

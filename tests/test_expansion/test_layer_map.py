@@ -74,6 +74,12 @@ def test_bad_maps_are_refused(layer_map, message):
         build_layer_map(layer_map, 4)
 
 
+@pytest.mark.parametrize('scale', [-1, 'twice'])
+def test_a_list_does_not_excuse_a_wrong_scale(scale):
+    with pytest.raises(ValueError, match='scale='):
+        build_layer_map([0, 1], 2, scale)
+
+
 def test_broken_window_alternation_is_refused_with_the_reason():
     with pytest.raises(ValueError, match='position 1 needs a shifted block and block 0 is plain'):
         build_layer_map([0, 0, 1, 1], 2, period=2)

@@ -68,6 +68,7 @@ def test_the_config_of_a_library_gets_that_librarys_parent(scope, cls, arguments
     (ScaleNetDeiT, dict(arch=DEIT_ARCH, out_indices='3'), ValueError, "'3' is not allowed"),
     (ScaleNetSwin, dict(out_indices=(4, )), ValueError, 'out_indices=\\(4,\\): 4 is not allowed'),
     (ScaleNetSwin, dict(base='mmcv.Swin'), ValueError, "base='mmcv.Swin'.*mmdet.SwinTransformer"),
+    (ScaleNetSwin, dict(arch='tiny', sdpa=1), ValueError, 'sdpa=1 is not allowed; give True or False'),
     (ScaleNetSwin, dict(base='mmdet.NoSwin'), ValueError, "base='mmdet.NoSwin'"),
     (ScaleNetSwin, dict(arch='tiny', layer_map=[[0, 0, 1, 1]] * 4), ValueError, 'alternation of plain and shifted'),
     (ScaleNetSwin, dict(arch='tiny', scale=1.25), ValueError, 'stages.0.blocks: scale=1.25 gives 2.5 positions'),

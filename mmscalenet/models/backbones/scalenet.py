@@ -65,8 +65,6 @@ class ScaleNet(Expanded):
             super().init_weights()
             return
         # not through the parent: mmdet's and mmseg's load by themselves, and leave out silently what does not fit
-        for positions in position_lists(self).values():
-            positions.reset_positions()
         for config in pretrained:
             options = {key: value for key, value in config.items() if key not in ('type', 'map_location')}
             load_pretrained(self, **dict(prefix=PREFIXES[config['type']]) | options)

@@ -30,6 +30,8 @@ class ScaleNetSwin(ScaleNet):
     parents = {'mmpretrain': 'SwinTransformer', 'mmdet': 'SwinTransformer', 'mmseg': 'SwinTransformer'}
 
     def __init__(self, *, sdpa: bool = True, **kwargs) -> None:
+        if not isinstance(sdpa, bool):
+            raise ValueError(f'sdpa={sdpa!r} is not allowed; give True or False')
         self._sdpa = sdpa
         super().__init__(**kwargs)
 

@@ -1,7 +1,7 @@
 # The base: Mask R-CNN on Fashion scenes, its DeiT pretrained on garments on photographs.
 _base_ = [
     '../_base_/models/mask_rcnn_nano.py', '../_base_/datasets/fashion_scenes_coco.py',
-    '../_base_/schedules/fashion_scenes_12e.py', 'mmdet::_base_/default_runtime.py'
+    '../_base_/schedules/fashion_scenes_3e.py', 'mmdet::_base_/default_runtime.py'
 ]
 
 custom_imports = dict(imports=['mmscalenet'], allow_failed_imports=False)
@@ -21,7 +21,6 @@ model = dict(
         global_positions=2,
         with_cls_token=False,
         out_type='featmap',
-        drop_path_rate=0.1,
         init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
     neck=dict(_delete_=True, type='mmscalenet.SimpleFeaturePyramid', in_channels=[128], out_channels=64))
 

@@ -1,7 +1,7 @@
 # The base: UperNet on Fashion scenes, its DeiT pretrained on garments on photographs.
 _base_ = [
     '../_base_/models/upernet_nano.py', '../_base_/datasets/fashion_scenes_semantic.py',
-    '../_base_/schedules/fashion_scenes_3000i.py', '../_base_/segmentation_runtime.py'
+    '../_base_/schedules/fashion_scenes_2100i.py', '../_base_/segmentation_runtime.py'
 ]
 
 # what tools/train.py leaves of the pretraining, whose 7 x 7 position embeddings are resized
@@ -18,7 +18,6 @@ model = dict(
         num_heads=4,
         patch_bias=True,
         out_indices=(1, 2, 4, 5),
-        drop_path_rate=0.1,
         final_norm=True,
         norm_cfg=dict(type='LN', eps=1e-6),
         init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
@@ -26,5 +25,5 @@ model = dict(
     decode_head=dict(in_channels=[64] * 4),
     auxiliary_head=dict(in_channels=64, in_index=3))
 
-default_hooks = dict(checkpoint=dict(interval=500, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=350, max_keep_ckpts=1))
 randomness = dict(seed=0)

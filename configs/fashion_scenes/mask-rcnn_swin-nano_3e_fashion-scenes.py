@@ -1,7 +1,7 @@
 # The base: Mask R-CNN on Fashion scenes, its Swin pretrained on garments on photographs.
 _base_ = [
     '../_base_/models/mask_rcnn_nano.py', '../_base_/datasets/fashion_scenes_coco.py',
-    '../_base_/schedules/fashion_scenes_12e.py', 'mmdet::_base_/default_runtime.py'
+    '../_base_/schedules/fashion_scenes_3e.py', 'mmdet::_base_/default_runtime.py'
 ]
 
 custom_imports = dict(imports=['mmscalenet'], allow_failed_imports=False)
@@ -19,7 +19,7 @@ model = dict(
         depths=[2, 2, 2, 2],
         num_heads=[1, 2, 4, 8],
         window_size=7,
-        drop_path_rate=0.1,
+        drop_path_rate=0.,
         init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
     neck=dict(in_channels=[32, 64, 128, 256]))
 
