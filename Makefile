@@ -17,7 +17,7 @@ help:
 	@echo 'make demo       train a small DeiT, grow it, compare with training from scratch (under 12 minutes)'
 	@echo 'make test       the tests (under 10 minutes); STACK=openmmlab: with the original OpenMMLab packages'
 	@echo 'make test-slow  the tests that take minutes each'
-	@echo 'make install    only the environment; make lint; make clean'
+	@echo 'make install    only the environment; make lint; make clean (spares data and work_dirs)'
 
 install:
 	@$(PYTHON) tools/dev/install.py --venv $(VENV) --stack $(STACK)
@@ -34,7 +34,7 @@ test-slow: install
 lint: install
 	$(BIN)/ruff check .
 
-# the compiled mmcv stays in the user's cache
+# spared: data and work_dirs, which hold data sets and checkpoints, and the compiled mmcv in the user's cache
 clean:
-	rm -rf .venv .venv-openmmlab .venv*.lock *.egg-info build work_dirs data .pytest_cache .ruff_cache
+	rm -rf .venv .venv-openmmlab .venv*.lock *.egg-info build .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -6,7 +6,7 @@ _base_ = [
 
 custom_imports = dict(imports=['mmscalenet'], allow_failed_imports=False)
 
-# what tools/train.py leaves of the pretraining, whose 7 x 7 position embeddings are resized
+# what tools/train.py leaves of the pretraining, whose 4 x 4 position embeddings are resized
 checkpoint = 'work_dirs/deit-nano_5e_fashion-crops/epoch_5.pth'
 
 model = dict(

@@ -4,7 +4,7 @@ _base_ = [
     '../_base_/schedules/fashion_scenes_2100i.py', '../_base_/segmentation_runtime.py'
 ]
 
-# what tools/train.py leaves of the pretraining, whose 7 x 7 position embeddings are resized
+# what tools/train.py leaves of the pretraining, whose 4 x 4 position embeddings are resized
 checkpoint = 'work_dirs/deit-nano_5e_fashion-crops/epoch_5.pth'
 
 model = dict(

@@ -11,6 +11,7 @@ import timm.models.swin_transformer
 import timm.models.vision_transformer
 import torch
 import torch.nn as nn
+from mmengine.registry import MODELS, DefaultScope
 
 DEPTHS = (2, 2, 2)
 SWIN = dict(embed_dims=16, depths=DEPTHS, num_heads=(1, 2, 4), window_size=4, drop_path_rate=0.)
@@ -128,19 +129,40 @@ def early_mmpretrain_swin() -> tuple[dict, list[torch.Tensor]]:
                            'head.fc.weight': torch.ones(2, 64)}}, out
 
 
+def _whole(library: str, **parts) -> nn.Module:
+    """A model of a library with the small Swin or ViT as its backbone."""
+    with DefaultScope.overwrite_default_scope(library):
+        return MODELS.build(parts)
+
+
+def _file_of(model: nn.Module, family: str) -> tuple[dict, list[torch.Tensor]]:
+    """What a runner saves of a whole model, and what its backbone computes."""
+    randomise(model)
+    return {'meta': dict(epoch=1), 'state_dict': model.state_dict()}, maps(model.backbone, family)
+
+
 def whole_detector() -> tuple[dict, list[torch.Tensor]]:
-    state, out = _source(mmdet_swin(), 'swin')
-    return {'meta': dict(epoch=1), 'state_dict': {
-        **{f'backbone.{name}': tensor for name, tensor in state.items()},
-        'neck.lateral_convs.0.conv.weight': torch.rand(4, 4), 'rpn_head.rpn_conv.weight': torch.rand(4, 4),
-        'roi_head.bbox_head.fc_cls.bias': torch.full((4, ), float('nan'))}}, out
+    file, out = _file_of(_whole(
+        'mmdet', type='RetinaNet', backbone=dict(type='SwinTransformer', **SWIN, out_indices=(0, 1, 2)),
+        neck=dict(type='FPN', in_channels=[16, 32, 64], out_channels=8, num_outs=3),
+        bbox_head=dict(type='RetinaHead', num_classes=3, in_channels=8, feat_channels=8, stacked_convs=1)), 'swin')
+    file['state_dict']['bbox_head.retina_cls.bias'].fill_(float('nan'))  # is nobody's business
+    return file, out
+
+
+def whole_segmentor() -> tuple[dict, list[torch.Tensor]]:
+    vit = dict(type='VisionTransformer', **VIT, img_size=(32, 32), patch_size=8, norm_cfg=EPS, patch_bias=True,
+               final_norm=True)
+    head = dict(type='FCNHead', in_channels=32, channels=8, num_convs=1, num_classes=3,
+                norm_cfg=dict(type='GN', num_groups=2))
+    return _file_of(_whole('mmseg', type='EncoderDecoder', backbone=vit, decode_head=head), 'vit')
 
 
 def _timm_vit(*args, **kwargs):
     return lambda: _source(timm_vit(*args, **kwargs), 'vit')
 
 
-#: Source -> (family, what makes it, names in the file that no backbone has)
+#: Source -> (family, what makes it, names in the file that no backbone has; None: all but those of its backbone)
 SOURCES = dict(
     timm_deit=('vit', _timm_vit(), {'head.weight', 'head.bias'}),
     deit3=('scaled_vit', _timm_vit(init_values=.1, no_embed_class=True), {'head.weight', 'head.bias'}),
@@ -155,8 +177,8 @@ SOURCES = dict(
     mmdet_swin=('swin', lambda: _source(mmdet_swin(), 'swin'), set()),
     mmseg_swin=('swin', lambda: _source(mmseg_swin(), 'swin'), set()),
     early_mmpretrain_swin=('swin', early_mmpretrain_swin, {'head.fc.weight'}),
-    whole_detector=('swin', whole_detector, {
-        'neck.lateral_convs.0.conv.weight', 'rpn_head.rpn_conv.weight', 'roi_head.bbox_head.fc_cls.bias'}),
+    whole_detector=('swin', whole_detector, None),
+    whole_segmentor=('vit', whole_segmentor, None),
 )
 #: Family of the source -> targets that take it
 TAKERS = dict(vit={'mmpretrain_vit': {}, 'mmseg_vit': {}}, distilled={'mmpretrain_distilled': {}},

@@ -55,19 +55,20 @@ def test_frozen_bias_in_training_and_attention_dropout(library):
     torch.testing.assert_close(ours(x, (8, 8)), parent.eval()(x, (8, 8)), rtol=1e-5, atol=1e-5)
 
 
+@every_library
 @pytest.mark.parametrize('shift', [0, 2])
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('grad', [False, True])
-def test_autocast_stays_low_precision_and_close(shift, dtype, grad):
+def test_autocast_stays_low_precision_and_close(library, shift, dtype, grad):
     if dtype is torch.float16 and digit_version(torch.__version__) < digit_version('2.4'):
         pytest.skip('this torch has no float16 autocast on a CPU')
-    _, ours = pair('mmdet', shift)
+    parent, ours = pair(library, shift)
     x = torch.randn(2, 64, 8)
-    expected = ours(x, (8, 8)).detach()
+    expected = parent(x, (8, 8)).detach()
     with torch.autocast('cpu', dtype), torch.set_grad_enabled(grad):
         out = ours(x, (8, 8))
     assert out.dtype is dtype
-    torch.testing.assert_close(out.float().detach(), expected, rtol=0.1, atol=0.1)
+    torch.testing.assert_close(out.float().detach(), expected, rtol=0.02, atol=0.02)  # without its bias: off by 0.13
     if grad:
         out.float().sum().backward()
         assert all(torch.isfinite(p.grad).all() for p in ours.parameters())

@@ -36,8 +36,9 @@ def refused(tool, capfd, *args) -> str:
     with pytest.raises(SystemExit) as stop:
         tool(*args)
     assert stop.value.code == 2
-    lines = [line for line in capfd.readouterr().err.splitlines() if line.startswith('error: ')]
-    assert len(lines) == 1
+    printed = capfd.readouterr().err
+    lines = [line for line in printed.splitlines() if line.startswith('error: ')]
+    assert len(lines) == 1 and 'Traceback' not in printed
     return lines[0]
 
 

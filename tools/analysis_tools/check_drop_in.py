@@ -9,7 +9,8 @@ same parameters as before.
 
 What runs of a config: the whole model; prediction only, where it cannot train; its features, where it has no head; the
 backbone alone, where the config does not run unchanged either, as it needs e.g. a package that is not installed. The
-text encoder of GLIP and GroundingDINO is replaced by a small random one if ``transformers`` is installed. 'mended':
+text encoder of GLIP and GroundingDINO is replaced by a small random one if ``transformers`` is installed (the table in
+docs/results was made after ``pip install transformers==4.55.4``; from 4.56 on GLIP cannot import it). 'mended':
 GroundingDINO does not run in mmdet 3.5.1 at all, as ``ref_point_head`` of its decoder has the wrong width; here it gets
 the right one.
 
@@ -124,8 +125,7 @@ def walk(args: argparse.Namespace) -> dict[str, dict]:
         with whole_file(cache_file) as temporary:
             temporary.write_text(json.dumps(dict(versions=now, results=results), indent=1))
         with whole_file(args.out) as temporary:
-            temporary.write_text(report(rows, f'{len(done)} of {len(configs)} config files looked at, {len(rows)} of '
-                                        f'them in the table.', now))
+            temporary.write_text(report(rows, f'{len(done)} of {len(configs)} config files looked at', now))
         return rows
 
     def check(key: str) -> None:
@@ -149,18 +149,30 @@ def _failed(row: dict | None) -> bool:
     return row is not None and bool(row['before'] or row['after'])
 
 
-def report(rows: dict[str, dict], extent: str, now: dict[str, str]) -> str:
-    """The page: command, versions, totals and the table."""
+def report(results: dict[str, dict], extent: str, now: dict[str, str]) -> str:
+    """The page: command, versions, totals, the table, and what could not be read at all."""
+    rows, unreadable = split(results)
     lines = ['# Drop-in', '', '```shell', f'python {shlex.join(sys.argv)}', '```', '',
-             ', '.join(f'{name} {version}' for name, version in now.items()) + f'. {extent}', '',
+             ', '.join(f'{name} {version}' for name, version in now.items())
+             + f'. {extent}, {len(rows)} of them in the table.', '',
              *totals(rows), '', '| library | config | base backbone | what ran | before | after | seconds | remark |',
              '|---|---|---|---|---|---|---:|---|']
     for key, row in rows.items():
         library, name = key.split(maxsplit=1)
         lines.append(f'| {library} | {name} | {row["backbone"]} | {row["ran"]} | {row["before"] or "yes"} | '
                      f'{row["after"] or "yes"} | {row["seconds"]:.1f} | {row["note"]} |')
+    if unreadable:
+        lines += ['', f'{len(unreadable)} config files cannot be read as they ship, whatever their backbone:', '',
+                  '| library | config | reason |', '|---|---|---|']
+        lines += [f'| {" | ".join(key.split(maxsplit=1))} | {row["before"]} |' for key, row in unreadable.items()]
     # errors name files of this machine in full
     return '\n'.join([*lines, '']).replace(f'{config_folder(LIBRARIES[0]).parents[2]}/', '')
+
+
+def split(results: dict[str, dict]) -> tuple[dict[str, dict], dict[str, dict]]:
+    """The configs with a backbone of ours, and those that could not be read."""
+    rows = {key: row for key, row in results.items() if row['backbone']}
+    return rows, {key: row for key, row in results.items() if key not in rows}
 
 
 def totals(rows: dict[str, dict]) -> list[str]:
@@ -194,7 +206,7 @@ def main() -> None:
             raise UsageError(f'config "{path}" does not exist.')
     os.environ['HF_HUB_OFFLINE'] = '1'  # for the workers: nothing is downloaded
     rows = walk(args)
-    print('\n'.join(totals(rows)))
+    print('\n'.join(totals(split(rows)[0])))
     print(f'wrote {args.out}')
     sys.exit(any(row['after'] for row in rows.values() if not row['before']))
 

@@ -40,6 +40,10 @@ def reduce_model(model: ConfigDict, where: str, library: str) -> tuple[int, int,
         _scale_values(model.neck, ('num_groups', ), {32: 32 // SHRINK})
     else:
         _scale_values([value for key, value in model.items() if key != where.split('.')[0]], keys, widths)
+        if (head := model.get('decode_head') or {}) and not head.get('num_convs', 1):
+            head.channels = head.in_channels  # an FCNHead that only classifies
+    if 'text_encoder' in model:  # SAN's reads 14 sentences of 77 words for each of 171 classes in twelve layers
+        model.text_encoder.update(templates=['a photo of a {}.'], num_layers=1)
 
     if library != 'mmpretrain':
         size = 128 if library == 'mmdet' else 64

@@ -16,6 +16,19 @@ from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 
+#: What an error of a config that does not run unchanged either means.
+REASONS = {
+    "no attribute 'assigner'": 'Only for testing: it has no train_cfg',
+    'requires the SentencePiece library': 'Needs the package sentencepiece and the weights of a language model',
+    'load the files, and couldn\'t find them': 'Needs the weights of a language model, which it downloads',
+    'weight tensor should be defined': 'Its class weights are those of another data set',
+    '`mean` should have 1 or 3 values': 'Six channels, for which the preprocessor has no place',
+    "unexpected keyword argument 'force_grad_on_level'": 'Gives FPN an argument that it does not have',
+    'object.__init__\\(\\) takes exactly one argument': 'GLIP needs transformers below 4.56',
+    'inheritance chain must match': 'Inherits a config of another style',
+    'does not exist|No such file': 'Inherits a file that is not there',
+    "KeyError: 'test_pipeline'": 'Inherits a variable that is not there',
+}
 WHOLE, PREDICTION, FEATURES, ALONE = 'whole model', 'prediction', 'features', 'backbone alone'
 
 
@@ -242,5 +255,7 @@ def _try_modes(trial: Trial, row: dict) -> None:
 
 
 def describe(error: Exception) -> str:
+    """One line: the reason in plain words where it is known, and the error."""
     text = re.sub(r'\s+', ' ', f'{type(error).__name__}: {error}').replace('|', '/')
-    return text if len(text) <= 240 else f'{text[:237]}...'
+    reason = next((f'{reason}. ' for pattern, reason in REASONS.items() if re.search(pattern, text)), '')
+    return reason + (text if len(text) <= 240 else f'{text[:237]}...')

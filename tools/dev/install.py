@@ -19,7 +19,17 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / 'requirements'
 CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmscalenet' / 'wheels'
+STAMP = 'installed.sha256'  # in the environment
 PYTHONS = {'onedl': ((3, 10), (3, 12)), 'openmmlab': ((3, 10), (3, 10))}
+# What mmcv can be compiled for. Its setup asks for a GPU alone, and fails where there is one without nvcc.
+PROBE = '''
+import os, torch
+device = 'cpu'
+if torch.cuda.is_available():
+    from torch.utils.cpp_extension import CUDA_HOME
+    device = 'cuda' if os.path.exists(f'{CUDA_HOME}/bin/nvcc') else 'no-nvcc'
+print(torch.__version__, device)
+'''
 CHECK = 'import mmcv.ops, mmdet, mmseg, mmpretrain, mmscalenet'
 
 
@@ -46,7 +56,7 @@ def digest(stack: str) -> str:
     return sha.hexdigest()
 
 
-def build_mmcv(python: Path, requirement: str, folder: Path) -> Path:
+def build_mmcv(python: Path, requirement: str, folder: Path, device: str) -> Path:
     """Compile mmcv with its ops; the wheel gets its final name only when it is whole."""
     if not (shutil.which(os.environ.get('CXX', 'c++')) or shutil.which('g++')):
         stop('no C++ compiler found, and mmcv has to be compiled. Install one (Debian and Ubuntu: apt-get install '
@@ -55,6 +65,8 @@ def build_mmcv(python: Path, requirement: str, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     env = dict(os.environ, MMCV_WITH_OPS='1', PATH=f'{python.parent}{os.pathsep}{os.environ["PATH"]}')
     env.setdefault('MAX_JOBS', str(os.cpu_count()))
+    if device == 'cpu':
+        env['CUDA_VISIBLE_DEVICES'] = ''  # or its setup would compile for a GPU that it sees
     # --no-cache-dir: pip's own cache ignores the torch version a wheel was built against.
     command = [str(python), '-m', 'pip', 'wheel', '-v', '--no-build-isolation', '--no-deps', '--no-cache-dir',
                '--no-binary', requirement.split('==')[0], requirement]
@@ -76,8 +88,11 @@ def build_mmcv(python: Path, requirement: str, folder: Path) -> Path:
 
 def mmcv_wheel(python: Path, stack: str) -> Path:
     """The compiled wheel out of the user's cache, keyed by torch version, Python tag and device."""
-    probe = 'import torch; print(torch.__version__, "cuda" if torch.cuda.is_available() else "cpu")'
-    torch_version, device = subprocess.check_output([python, '-c', probe], text=True).split()
+    torch_version, device = subprocess.check_output([python, '-c', PROBE], text=True).split()
+    if device == 'no-nvcc':
+        device = 'cpu'
+        say("there is a GPU but no nvcc: mmcv's ops, which Mask R-CNN needs, will run on the CPU only. To have them on "
+            f'the GPU, install the CUDA toolkit with nvcc, remove {python.parents[1] / STAMP} and repeat the command')
     requirement = (REQUIREMENTS / stack / 'mmcv.txt').read_text().split()[-1]
     tag = f'cp{sys.version_info[0]}{sys.version_info[1]}-{platform.machine()}'
     folder = CACHE / f'{requirement.replace("==", "-")}-torch{torch_version}-{device}-{tag}'
@@ -85,7 +100,7 @@ def mmcv_wheel(python: Path, stack: str) -> Path:
     if wheels:
         say(f'taking the compiled mmcv from {wheels[0]}')
         return wheels[0]
-    return build_mmcv(python, requirement, folder)
+    return build_mmcv(python, requirement, folder, device)
 
 
 def install(venv: Path, stack: str) -> None:
@@ -100,6 +115,8 @@ def install(venv: Path, stack: str) -> None:
     run(*pip, '-r', wanted / 'build.txt', '-r', wanted / 'torch.txt')
     wheel = mmcv_wheel(python, stack)
     say('mmengine, mmdet, mmseg, mmpretrain and the test tools')
+    # of its own, as pip keeps an installed mmcv of the same version, which may be that of another torch or device
+    run(*pip, '--force-reinstall', '--no-deps', wheel)
     # setuptools stays pinned for the source packages among them
     run(*pip, '--no-build-isolation', '-r', wanted / 'build.txt', '-r', wanted / 'torch.txt', wheel,
         '-r', wanted / 'stack.txt', '-r', REQUIREMENTS / 'dev.txt')
@@ -123,7 +140,7 @@ def main() -> None:
     args.venv.parent.mkdir(parents=True, exist_ok=True)
     with open(args.venv.with_name(f'{args.venv.name}.lock'), 'w') as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two make commands at once: the second waits
-        stamp = args.venv / 'installed.sha256'
+        stamp = args.venv / STAMP
         if stamp.exists() and stamp.read_text() == digest(args.stack):
             return
         stamp.unlink(missing_ok=True)
