@@ -31,7 +31,7 @@ def test_the_three_lines_make_a_detector_with_scalenet(tmp_path):
 
 def test_option_table_is_complete():
     options = set(re.findall(r'^\| `(\w+)` \|', TEXT, re.M))
-    arguments = set(inspect.signature(mmscalenet.expand).parameters) - {'backbone', 'drop_path_rate'}
+    arguments = set(inspect.signature(mmscalenet.expand).parameters) - {'backbone'}
     own = {name for cls in (mmscalenet.ScaleNetDeiT, mmscalenet.ScaleNetSwin) for name in cls.own_arguments()}
     assert options == arguments | own | {'base'}
 

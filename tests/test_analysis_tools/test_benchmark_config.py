@@ -8,7 +8,7 @@ CONFIG = 'configs/fashion_scenes/mask-rcnn_scalenet-deit-nano-x2_1e_fashion-scen
 
 
 def run(*variants: str, out: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, 'tools/analysis_tools/benchmark_config.py', CONFIG, '--shape', '112', '112',
+    command = [sys.executable, 'tools/analysis_tools/benchmark_config.py', CONFIG, '--shape', '224', '224',
                '--rounds', '1', '--threads', '1', '--device', 'cpu', '--out', out, '--variants', *variants]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
@@ -19,7 +19,9 @@ def test_every_variant_has_a_row_against_the_first(tmp_path):
     rows = [[cell.strip() for cell in line.split('|')[1:-1]]
             for line in (tmp_path / 'table.md').read_text().splitlines() if line.startswith('|')][2:]
     assert [row[0] for row in rows] == ['as in the config', '`window_size=0`', '`scale=4 window_size=0`']
-    assert ['x' in cell for row in rows for cell in row[3:]] == [False] * 2 + [True] * 4
+    assert ['x' in cell for row in rows for cell in row[4:]] == [False] * 2 + [True] * 4
+    activations, peaks = ([float(row[column]) for row in rows] for column in (2, 3))
+    assert all(peak > kept for peak, kept in zip(peaks, activations, strict=True)) and peaks[2] > 1.2 * peaks[1]
     multiply_adds = [float(row[1]) for row in rows]
     assert multiply_adds[2] > 1.8 * multiply_adds[1]
 

@@ -1,17 +1,20 @@
 """Time and memory of a config's backbone under different settings, each against the first.
 
 The variants run in turn and every ratio is of neighbours, so that a machine whose speed drifts does not decide. A ratio
-above 1 means slower than the first. Multiply-adds and activations as in get_flops.py; on a GPU the peak memory of a
-training step, the weights included, is measured too.
+above 1 means slower than the first. Multiply-adds and activations as in get_flops.py. The peak memory is that of a
+training step: on a GPU all that torch allocates, on a CPU (Linux) what a process takes beyond libraries and weights.
 
     python tools/analysis_tools/benchmark_config.py configs/mask_rcnn_scalenet_deit.py --shape 800 1333 \\
         --variants window_size=14 window_size=0
 """
 import argparse
+import multiprocessing
 import os
+import re
 import shlex
 import statistics
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
@@ -36,10 +39,28 @@ def variant_config(path: str, settings: str) -> Config:
     return read_config(path, options)
 
 
-def peak_bytes(model: nn.Module, image: torch.Tensor) -> int:
+def gpu_peak_bytes(model: nn.Module, image: torch.Tensor) -> int:
     torch.cuda.reset_peak_memory_stats()
     seconds(model.train(), image, True)
     return torch.cuda.max_memory_allocated()
+
+
+def cpu_peak_bytes(path: str, settings: str, image_shape: list[int]) -> int:
+    with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
+        return pool.submit(_own_peak_bytes, path, settings, image_shape, torch.get_num_threads()).result()
+
+
+def _own_peak_bytes(path: str, settings: str, image_shape: list[int], threads: int) -> int:
+    torch.set_num_threads(threads)
+    model, image = build(variant_config(path, settings), backbone=True).train(), torch.randn(image_shape)
+    Path('/proc/self/clear_refs').write_text('5')  # or the peak is that of the imports
+    before = _highest_bytes()
+    seconds(model, image, True)
+    return _highest_bytes() - before
+
+
+def _highest_bytes() -> int:
+    return int(re.search(r'VmHWM:\s*(\d+)', Path('/proc/self/status').read_text())[1]) * 1024
 
 
 def rounds_of(models: list[nn.Module], image: torch.Tensor, training: bool, rounds: int) -> list[list[float]]:
@@ -87,9 +108,9 @@ def main() -> None:
     } for settings, model in zip(args.variants, models, strict=True)]
     models = [model.to(args.device) for model in models]
     image = torch.randn(args.batch_size, channels, *args.shape, device=args.device)
-    if image.is_cuda:
-        for row, model in zip(rows, models, strict=True):
-            row['peak in training (MiB)'] = f'{peak_bytes(model, image) / 2**20:.0f}'
+    for row, settings, model in zip(rows, args.variants, models, strict=True):
+        peak = gpu_peak_bytes(model, image) if image.is_cuda else cpu_peak_bytes(args.config, settings, image.shape)
+        row['peak in training (MiB)'] = f'{peak / 2**20:.0f}'
     for name, training in (('inference (s)', False), ('training (s)', True)):
         for row, cell in zip(rows, against_first(rounds_of(models, image, training, args.rounds)), strict=True):
             row[name] = cell
