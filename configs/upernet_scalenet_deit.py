@@ -17,6 +17,7 @@ model = dict(
         patch_bias=True,  # DeiT has one
         out_indices=(2, 5, 8, 11),  # blocks: the taps sit at a quarter, half, three quarters and the end
         drop_path_rate=0.1,
+        # As in mmseg's ViT the last tap alone is normalised: that of position 23, not those of 5, 11 and 17.
         final_norm=True,
         norm_cfg=dict(type='LN', eps=1e-6),
         init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),

@@ -1,6 +1,7 @@
 """COCO annotation files, checked while mmdet reads them."""
 import logging
 import math
+import re
 from collections.abc import Sequence
 
 from mmdet.datasets import CocoDataset
@@ -10,13 +11,17 @@ from mmengine.logging import print_log
 
 from .errors import UsageError
 
+#: "counts" of a compressed RLE: the last character ends a number.
+_COMPRESSED = re.compile('[0-o]*[0-O]|')
+
 
 class CheckedCOCO(COCO):
     """mmdet's reader of COCO files, except that an error names the file and the record.
 
     What mmdet leaves out by itself (objects marked ``ignore``, without area or outside the image, polygons that are no
     three points, classes that the config does not name) is no error; of objects whose image or category is not in the
-    file their number is logged.
+    file their number is logged. A damaged mask is one: pycocotools takes all memory at a NaN, and fills what an RLE
+    leaves open with what is in memory.
     """
     #: What mmdet's ``CocoDataset`` looks up in each record.
     keys = dict(image=('file_name', 'height', 'width'), category=('name', ), annotation=('image_id', 'category_id'),
@@ -48,6 +53,8 @@ class CheckedCOCO(COCO):
             image = images[annotation['image_id']]
             where = f'annotation {annotation["id"]!r} (image {annotation["image_id"]}, {image.get("file_name")})'
             self._check_keys(where, annotation, 'object')
+            if not _is_finite(annotation['area']):
+                self._refuse(where, f'has the area {annotation["area"]!r}, and a finite number is needed')
             box = annotation['bbox']
             if not (isinstance(box, list) and len(box) == 4 and all(map(_is_finite, box))):
                 self._refuse(where, f'has the bbox {box!r}, and four finite numbers are needed: x, y, width, height')
@@ -96,6 +103,9 @@ class CheckedCOCO(COCO):
                 self._refuse(f'entry {number} of "{name}"', 'has no "id"')
             where = f'{kind} {record["id"]!r}'
             self._check_keys(where, record, kind)
+            for key in ('id', *self.keys[kind]):
+                if isinstance(record[key], (list, dict)):
+                    self._refuse(where, f'has the {key} {record[key]!r}, and a number or a text is needed')
             if record['id'] in by_id and self.unique_ids:
                 self._refuse(where, 'is there twice')
             by_id[record['id']] = record
@@ -132,19 +142,66 @@ def _is_finite(value: object) -> bool:
 
 
 def _problem_of_mask(mask: object, image: dict) -> str | None:
-    if not mask:
+    if not mask or mask == [[]]:  # both are written for objects that have a box alone
         return None
     if isinstance(mask, list):
-        for polygon in mask:
-            if not isinstance(polygon, list):
-                return f'has a polygon that is no list of numbers: {polygon!r}'
-        return None
+        return next(filter(None, map(_problem_of_polygon, mask)), None)
     if not isinstance(mask, dict) or not isinstance(mask.get('counts'), (list, str)):
         return 'has a segmentation that is neither a list of polygons nor an RLE with "size" and "counts"'
-    size = [image.get('height'), image.get('width')]
-    if mask.get('size') != size and None not in size:
-        return f'has an RLE of size {mask.get("size")}, and the image has height and width {size}'
+    return _problem_of_rle(mask.get('size'), mask['counts'], [image.get('height'), image.get('width')])
+
+
+def _problem_of_polygon(polygon: object) -> str | None:
+    if not isinstance(polygon, list):
+        return f'has a polygon that is no list of numbers: {polygon!r}'
+    try:
+        finite = -math.inf < sum(polygon) < math.inf  # a tenth of the time that a look at each would take
+    except (TypeError, OverflowError):
+        finite = False
+    if not finite:
+        wrong = next((value for value in polygon if not _is_finite(value)), polygon)
+        return f'has a polygon with {wrong!r} in it, and finite numbers are needed: x, y, x, y, ...'
     return None
+
+
+def _problem_of_rle(size: object, counts: list | str, image_size: list) -> str | None:
+    if size != image_size and None not in image_size:
+        return f'has an RLE of size {size}, and the image has height and width {image_size}'
+    if not (isinstance(size, list) and len(size) == 2 and all(map(_is_count, size))):
+        return f'has an RLE of size {size!r}, and height and width are needed'
+    if isinstance(counts, str):
+        counts = _run_lengths(counts)
+        if counts is None:
+            return 'has an RLE whose "counts" are no text of pycocotools, or broke off'
+    wrong = [count for count in counts if not _is_count(count)]
+    if wrong:
+        return f'has an RLE with {wrong[0]!r} in its "counts", and whole numbers from 0 on are needed'
+    if sum(counts) != size[0] * size[1]:
+        return f'has an RLE of {sum(counts)} pixels, and the image has {size[0]} x {size[1]} = {size[0] * size[1]}'
+    return None
+
+
+def _is_count(value: object) -> bool:
+    return isinstance(value, (int, float)) and value >= 0 and value % 1 == 0
+
+
+def _run_lengths(text: str) -> list[int] | None:
+    """The counts of a compressed RLE, as pycocotools reads them (``rleFrString``), but not beyond the end."""
+    if not _COMPRESSED.fullmatch(text):
+        return None
+    lengths: list[int] = []
+    value = shift = 0
+    for char in text.encode():
+        bits = char - 48  # five of the number, and whether there are more
+        value |= (bits & 31) << shift
+        shift += 5
+        if bits & 32:
+            continue
+        if bits & 16:
+            value -= 1 << shift
+        lengths.append(value + lengths[-2] if len(lengths) > 2 else value)
+        value = shift = 0
+    return lengths
 
 
 def _some(names: Sequence[str], limit: int = 10) -> str:

@@ -98,10 +98,12 @@ def test_other_libraries(library, config, depth):
     cfg.model.backbone.update(type='mmscalenet.ScaleNetSwin', init_cfg=None, scale=1, adapter=None)
     alone = get_flops.measure(Config(cfg.to_dict()), [224], backbone=True, memory=False)
     assert float(alone['multiply-adds (G)']) == pytest.approx(swin_by_hand(depth), abs=1.5e-3)  # here without the head
-    whole = get_flops.measure(cfg, [64, 96], backbone=False, memory=True)
+    part, whole = (get_flops.measure(Config(cfg.to_dict()), [64, 96], backbone, memory=True)
+                   for backbone in (True, False))
     assert whole['image'] == '3x64x96'
-    assert float(whole['parameters (M)']) > float(alone['parameters (M)'])
-    assert float(whole['activations (MiB per image)']) > 0
+    assert part['parameters (M)'] == alone['parameters (M)']
+    for figure in ('parameters (M)', 'multiply-adds (G)', 'activations (MiB per image)'):
+        assert float(whole[figure]) > float(part[figure]) > 0, figure
 
 
 def run(monkeypatch, *arguments: object) -> None:

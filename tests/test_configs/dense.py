@@ -30,6 +30,8 @@ def _narrow_backbone(backbone: dict) -> None:
         backbone.embed_dims //= SHRINK
     if 'img_size' in backbone:
         backbone.img_size = 64
+    if backbone.get('global_positions'):
+        backbone.window_size = 3  # tokens, so that an image of SIZE has several windows, the last ones padded
     backbone.drop_path_rate = 0.  # every branch takes part in every step
 
 

@@ -1,4 +1,5 @@
 """Every config under configs/: it builds, trains real steps at reduced size, and is what its name says."""
+import inspect
 import re
 from pathlib import Path
 
@@ -6,20 +7,24 @@ import mmpretrain
 import pytest
 import torch
 import yaml
-from dense import detection_batch, reduce_detector, reduce_segmentor, segmentation_batch
+from dense import SIZE, detection_batch, reduce_detector, reduce_segmentor, segmentation_batch
 from mmengine.config import Config
 from mmengine.model import BaseModel
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import MODELS, init_default_scope
+from mmengine.registry import MODELS, DefaultScope, init_default_scope
+from mmpretrain.models import SwinTransformer, VisionTransformer
 from mmpretrain.structures import DataSample
 
 from mmscalenet import Expanded
+from mmscalenet.engine import CPUAmpOptimWrapper
 from mmscalenet.expansion import position_lists
 
 ROOT = Path(__file__).resolve().parents[2] / 'configs'
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
 #: Detectors and segmentors small enough as they are, and the backbones pretrained for them.
 SCENES = [name for name in CONFIGS if name.startswith('fashion_scenes/')]
+#: Detectors and segmentors for COCO and ADE20K.
+DENSE = [name for name in CONFIGS if name.startswith(('mask_rcnn', 'upernet'))]
 SHRINK = 8
 
 
@@ -30,9 +35,11 @@ def load(name: str) -> Config:
 
 
 def parent_of(backbone: dict) -> type:
+    """The backbone of mmpretrain, or that of the config's library if the arguments are its own."""
     name = {'ScaleNetDeiT': 'VisionTransformer', 'ScaleNetSwin': 'SwinTransformer'}
     kind = backbone.type.removeprefix('mmscalenet.')
-    return MODELS.get(f'mmpretrain.{name.get(kind, kind)}')
+    library = 'mmpretrain' if 'arch' in backbone else DefaultScope.get_current_instance().scope_name
+    return MODELS.get(f'{library}.{name.get(kind, kind)}')
 
 
 def reduce_classifier(model: dict) -> None:
@@ -84,26 +91,108 @@ def batch(cfg: Config) -> dict:
 def test_trains(name):
     cfg = load(name)
     model = build(cfg)
-    if cfg.optim_wrapper.get('type') == 'AmpOptimWrapper' and not torch.cuda.is_available():
-        cfg.optim_wrapper = {**cfg.optim_wrapper, 'type': 'OptimWrapper'}
-        assert cfg.optim_wrapper.pop('dtype') in ('float16', 'bfloat16')
-    optim_wrapper = build_optim_wrapper(model, cfg.optim_wrapper)
+    wrapper, dtype = dict(cfg.optim_wrapper), torch.float32
+    if wrapper.get('type') == 'AmpOptimWrapper':
+        if cfg.default_scope == 'mmdet':  # its operators know no bfloat16 on a CPU
+            wrapper.update(type='OptimWrapper')
+            del wrapper['dtype']
+        else:
+            wrapper['type'], dtype = CPUAmpOptimWrapper, torch.bfloat16
+    optim_wrapper = build_optim_wrapper(model, wrapper)
+    dtypes = set()
+    model.backbone.patch_embed.projection.register_forward_hook(lambda *args: dtypes.add(args[-1].dtype))
     before = {key: value.clone() for key, value in model.named_parameters()}
     for _ in range(2):  # in the first step nothing flows back through a classifier that starts at zero
         losses = model.train().train_step(batch(cfg), optim_wrapper)
         assert torch.isfinite(losses['loss'])
     unchanged = [key for key, value in model.named_parameters() if torch.equal(value, before[key])]
     assert unchanged == []
+    assert dtypes == {dtype}
 
 
 @pytest.mark.parametrize('name', CONFIGS)
 def test_name_says_how_long_it_trains(name):
     """``..._100e_...`` trains 100 epochs, and the learning rate reaches its end with the last of them."""
     cfg = load(name)
-    epochs = re.search(r'(\d+)e_', name)
-    if epochs:
-        assert cfg.train_cfg.max_epochs == int(epochs[1])
-        assert cfg.param_scheduler[-1].get('end', cfg.train_cfg.max_epochs) == cfg.train_cfg.max_epochs
+    unit, number = duration(name)
+    length = cfg.train_cfg[f'max_{unit}']
+    dataset = cfg.train_dataloader.dataset
+    times = dataset.times if dataset.type == 'RepeatDataset' else 1
+    assert length * times == number
+    last = cfg.param_scheduler[-1]
+    assert last.get('end', length) == length and max(last.get('milestones', [0])) < length
+    assert last.get('by_epoch', True) == (unit == 'epochs')
+
+
+def duration(name: str) -> tuple[str, int]:
+    """Epochs or iterations that a config's name tells; if it tells none, its first line does or names its base."""
+    if found := re.search(r'[-_](\d+)([eixk])_', name):
+        unit, factor = dict(e=('epochs', 1), x=('epochs', 12), i=('iters', 1), k=('iters', 1000))[found[2]]
+        return unit, int(found[1]) * factor
+    text = (ROOT / name).read_text()
+    if found := re.match(r"_base_ = '([\w/-]+\.py)'", text):
+        return duration(found[1])
+    number, thousand, unit = re.match(r'# .*, (\d+)(k?) (epochs|iter)', text).groups()
+    return dict(iter='iters').get(unit, unit), int(number) * (1000 if thousand else 1)
+
+
+@pytest.mark.parametrize('name', DENSE)
+def test_dense_config_is_what_its_name_says(name):
+    """Scale, checkpointing, mixed precision; and it starts, in so many words, from the file of just this base."""
+    cfg = load(name)
+    backbone = cfg.model.backbone
+    family = 'swin' if 'swin' in name else 'deit'
+    size = re.search('tiny|small|base|$', name)[0] or dict(swin='tiny', deit='small')[family]
+    parent = parent_of(backbone)
+    given = {key: value.default for key, value in inspect.signature(parent).parameters.items()} | dict(backbone)
+    zoo = dict(swin=SwinTransformer, deit=VisionTransformer)[family].arch_zoo
+    arch = zoo[size if family == 'swin' else f'deit-{size}']
+    given |= zoo[given['arch']] if 'arch' in given else dict(
+        feedforward_channels=given['mlp_ratio'] * given['embed_dims'])
+    assert {key: given[key] for key in arch} == arch
+
+    file = dict(swin=f'swin_{size}_patch4_window7_224.pth', deit=f'deit-{size}_pt-')[family]
+    assert f'/{file}' in backbone.init_cfg.checkpoint
+    assert backbone.init_cfg.checkpoint == visible_checkpoint(ROOT / name)
+    assert family == 'deit' or backbone.window_size == 7
+    assert backbone.scale == (1 if '-x1_' in name else 2)
+    assert backbone.get('with_cp', False) == ('checkpointing' in name)
+    dtype = re.search('bf16|fp16|$', name)[0]
+    assert cfg.optim_wrapper.get('dtype') == dict(bf16='bfloat16', fp16='float16').get(dtype)
+    assert cfg.optim_wrapper.type == ('AmpOptimWrapper' if dtype else 'OptimWrapper')
+
+    if '-x1_' in name or 'checkpointing' in name:
+        model = build(cfg)
+        positions = [position for part in position_lists(model.backbone).values() for position in part.positions]
+        assert all(position.with_cp == ('checkpointing' in name) for position in positions)
+    if '-x1_' in name:
+        options = {key: value for key, value in cfg.model.backbone.items()
+                   if key in inspect.signature(parent).parameters}
+        plain = parent(**options)
+        assert shapes(model.backbone) == shapes(plain)
+
+
+def visible_checkpoint(path: Path) -> str:
+    """The file to start from, as the config or the one that it varies says it."""
+    text = path.read_text()
+    found = re.search(r"^checkpoint = '(.*)'$", text, re.MULTILINE)
+    return found[1] if found else visible_checkpoint(
+        path.parent / re.search(r"^_base_ = '(\.[\w./-]+)'$", text, re.MULTILINE)[1])
+
+
+def test_upernet_deit_normalises_its_last_tap_alone():
+    """At scale 2 too, where the taps on blocks 2, 5, 8 and 11 are those of positions 5, 11, 17 and 23."""
+    backbone = build(load('upernet_scalenet_deit.py')).backbone.eval()
+    tokens = {}
+    for p, position in enumerate(position_lists(backbone)['layers'].positions):
+        position.register_forward_hook(lambda *args, p=p: tokens.update({p: args[-1][:, 1:]}))
+    with torch.no_grad():
+        backbone.norm1.weight.uniform_(1, 2)
+        outs = backbone(torch.rand(2, 3, *SIZE))
+        normalised = backbone.norm1(tokens[23])
+    expected = [tokens[5], tokens[11], tokens[17], normalised]
+    assert len(tokens) == 24 and len(outs) == 4
+    assert all(torch.equal(out.flatten(2).mT, tap) for out, tap in zip(outs, expected, strict=True))
 
 
 @pytest.mark.parametrize('name', [name for name in CONFIGS if 'scratch' in name])
@@ -132,10 +221,14 @@ def test_trained_on_is_the_base(name):
     grown = load(next(other for other in CONFIGS if re.fullmatch(
         name.replace('_trained-on-', '-x2_').replace('/', '/scalenet-'), other)))
     assert checkpoints == {grown.model.backbone.init_cfg.checkpoint}
-    shapes = {key: value.shape for key, value in build(cfg).named_parameters()}
+    ours = shapes(build(cfg))
     cfg.model.backbone = {key: value for key, value in cfg.model.backbone.items()
                           if key not in ('scale', 'adapter', 'init_cfg')} | dict(type=parent_of(cfg.model.backbone))
-    assert shapes == {key: value.shape for key, value in MODELS.build(cfg.model).named_parameters()}
+    assert ours == shapes(MODELS.build(cfg.model))
+
+
+def shapes(model: torch.nn.Module) -> dict[str, torch.Size]:
+    return {key: value.shape for key, value in model.named_parameters()}
 
 
 @pytest.mark.parametrize('name', [name for name in SCENES if re.search('-x2_|trained-on', name)])

@@ -1,4 +1,4 @@
-"""Annotation files and images as they come, through the libraries' own pipelines and a loss step of an expanded Swin.
+"""Annotation files and images as they come, through the pipelines of our configs and a loss step of expanded backbones.
 
 Of broken files, those that the libraries name themselves are tested here.
 """
@@ -7,7 +7,6 @@ from pathlib import Path
 
 import cv2
 import mmdet
-import mmseg
 import numpy as np
 import pytest
 import torch
@@ -19,11 +18,12 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from pycocotools import mask as rle
 
-BACKBONE = dict(_delete_=True, type='mmscalenet.ScaleNetSwin', scale=2, embed_dims=8, depths=(2, 2, 2, 2),
-                num_heads=(1, 2, 2, 4), window_size=7)
-CHANNELS = [8, 16, 32, 64]
+CONFIGS = Path(__file__).resolve().parents[2] / 'configs'
+SWIN = dict(scale=2, embed_dims=8, depths=(2, 2, 2, 2), num_heads=(1, 2, 2, 4), window_size=7, init_cfg=None)
+SWIN_CHANNELS = [8, 16, 32, 64]
 NAMES = ('cup', 'fork', 'knife')
-# Odd sides, an image smaller than one window of stage 1 (28 pixels), a narrow one, one that a step of training can use.
+# Odd sides, an image smaller than one window (of Swin's stage 1, 28 pixels; of DeiT here, 48), a narrow one, one that a
+# step of training can use.
 SIZES = [(61, 97), (20, 21), (33, 150), (96, 96)]
 
 
@@ -33,8 +33,11 @@ def readers_of_the_library(monkeypatch):
     monkeypatch.setattr(CocoDataset, 'COCOAPI', COCO)
 
 
-def package_config(package, name: str) -> Config:
-    return Config.fromfile(Path(package.__file__).parent / '.mim/configs/_base_' / name)
+def config(name: str, **model) -> Config:
+    """A config of ours with changes to its model."""
+    cfg = Config.fromfile(CONFIGS / name)
+    cfg.merge_from_dict(dict(model=model) if model else {})
+    return cfg
 
 
 def step(model: BaseModel, loader) -> dict[str, torch.Tensor]:
@@ -95,7 +98,8 @@ def uncompressed(mask: np.ndarray) -> dict:
 def coco_loader(root: Path, batch_size: int = 4, **dataset):
     """mmdet's own settings for COCO, at a tenth of the size."""
     init_default_scope('mmdet')
-    cfg = package_config(mmdet, 'datasets/coco_instance.py').train_dataloader
+    path = Path(mmdet.__file__).parent / '.mim/configs/_base_/datasets/coco_instance.py'  # which our configs inherit
+    cfg = Config.fromfile(path).train_dataloader
     for transform in cfg.dataset.pipeline:
         if transform.type == 'Resize':
             transform.scale = (133, 80)
@@ -107,20 +111,27 @@ def coco_loader(root: Path, batch_size: int = 4, **dataset):
     return Runner.build_dataloader(cfg)
 
 
-@pytest.fixture(scope='module')
-def mask_rcnn():
+@pytest.fixture(scope='module', params=['swin', 'deit'])
+def mask_rcnn(request):
+    """Swin with FPN; DeiT with windows, of which images have several, and the simple feature pyramid."""
     init_default_scope('mmdet')
-    cfg = package_config(mmdet, 'models/mask-rcnn_r50_fpn.py')
-    cfg.merge_from_dict(dict(model=dict(
-        backbone=BACKBONE,
-        neck=dict(in_channels=CHANNELS, out_channels=8),
+    parts = dict(
+        swin=dict(backbone=SWIN, neck=dict(in_channels=SWIN_CHANNELS, out_channels=8)),
+        deit=dict(
+            backbone=dict(
+                arch=dict(_delete_=True, embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=48),
+                window_size=3, global_positions=2, init_cfg=None),
+            neck=dict(in_channels=[24], out_channels=8)))
+    cfg = config(
+        f'mask_rcnn_scalenet_{request.param}.py',
+        **parts[request.param],
         rpn_head=dict(in_channels=8, feat_channels=8),
         roi_head=dict(
             bbox_roi_extractor=dict(out_channels=8), mask_roi_extractor=dict(out_channels=8),
             bbox_head=dict(in_channels=8, fc_out_channels=16, num_classes=len(NAMES)),
             mask_head=dict(in_channels=8, conv_out_channels=8, num_convs=1, num_classes=len(NAMES))),
         train_cfg=dict(rpn_proposal=dict(nms_pre=50, max_per_img=20), rcnn=dict(sampler=dict(num=16))),
-        test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=20)))))
+        test_cfg=dict(rpn=dict(nms_pre=50, max_per_img=20)))
     model = MODELS.build(cfg.model)
     model.init_weights()
     return model
@@ -195,6 +206,16 @@ def test_without_resizing_an_image_may_be_smaller_than_a_window(tmp_path, mask_r
     step(mask_rcnn, loader)
 
 
+def test_batches_may_have_odd_sides(tmp_path, mask_rcnn, monkeypatch):
+    write_coco(tmp_path, [1, 2, 3])
+    monkeypatch.setattr(mask_rcnn.data_preprocessor, 'pad_size_divisor', 1)
+    loader = coco_loader(tmp_path)
+    data = mask_rcnn.data_preprocessor(next(iter(loader)), training=True)
+    assert [side % 2 for side in data['inputs'].shape[2:]] == [0, 1]
+    assert len({sample.img_shape for sample in data['data_samples']}) == len(SIZES)
+    step(mask_rcnn, loader)
+
+
 def break_coco(root: Path, **changes) -> None:
     """Change the second annotation; None removes a key."""
     coco = write_coco(root, [1, 2, 3])
@@ -230,12 +251,12 @@ def write_ade(root: Path, sizes: list[tuple[int, int]], grey: bool = False, valu
                     rng.choice(values, (height, width)).astype(np.uint8))
 
 
-def ade_loader(root: Path, batch_size: int = 4):
-    """mmseg's own settings for ADE20K, at an eighth of the size."""
+def ade_loader(root: Path, batch_size: int = 4, crop_size: tuple[int, int] = (64, 64)):
+    """Our settings for ADE20K, at an eighth of the size."""
     init_default_scope('mmseg')
-    cfg = package_config(mmseg, 'datasets/ade20k.py').train_dataloader
+    cfg = config('_base_/datasets/ade20k.py').train_dataloader
     for transform in cfg.dataset.pipeline:
-        transform.update(dict(RandomResize=dict(scale=(256, 64)), RandomCrop=dict(crop_size=(64, 64))).get(
+        transform.update(dict(RandomResize=dict(scale=(256, 64)), RandomCrop=dict(crop_size=crop_size)).get(
             transform.type, {}))
     cfg.update(batch_size=batch_size, num_workers=0, persistent_workers=False,
                sampler=dict(type='DefaultSampler', shuffle=False))
@@ -243,16 +264,22 @@ def ade_loader(root: Path, batch_size: int = 4):
     return Runner.build_dataloader(cfg)
 
 
-@pytest.fixture(scope='module')
-def upernet():
+@pytest.fixture(scope='module', params=['swin', 'deit'])
+def upernet(request):
+    """Swin; DeiT with the multi-level neck."""
     init_default_scope('mmseg')
-    cfg = package_config(mmseg, 'models/upernet_swin.py')
+    parts, channels = dict(
+        swin=(dict(backbone=SWIN), SWIN_CHANNELS),
+        deit=(dict(backbone=dict(img_size=64, embed_dims=24, num_layers=4, num_heads=2, mlp_ratio=2,
+                                 out_indices=(0, 1, 2, 3), init_cfg=None),
+                   neck=dict(in_channels=[24] * 4, out_channels=8)), [8] * 4))[request.param]
     norm = dict(type='BN', requires_grad=True)
-    cfg.merge_from_dict(dict(model=dict(
+    cfg = config(
+        f'upernet_scalenet_{request.param}.py',
+        **parts,
         data_preprocessor=dict(size=(64, 64)),
-        backbone=BACKBONE,
-        decode_head=dict(in_channels=CHANNELS, channels=8, num_classes=150, norm_cfg=norm),
-        auxiliary_head=dict(in_channels=CHANNELS[2], channels=8, num_classes=150, norm_cfg=norm))))
+        decode_head=dict(in_channels=channels, channels=8, norm_cfg=norm),
+        auxiliary_head=dict(in_channels=channels[2], channels=8, norm_cfg=norm))
     model = MODELS.build(cfg.model)
     model.init_weights()
     return model
@@ -265,6 +292,17 @@ def test_ade20k(tmp_path, upernet, grey):
     assert loader.dataset.reduce_zero_label
     losses = step(upernet, loader)
     assert {'decode.loss_ce', 'aux.loss_ce'} <= set(losses)
+
+
+def test_crops_may_have_odd_sides(tmp_path, upernet, monkeypatch):
+    """Images that are smaller than the crop are padded to its size."""
+    write_ade(tmp_path, SIZES)
+    monkeypatch.setattr(upernet.data_preprocessor, 'size', (61, 75))
+    loader = ade_loader(tmp_path, crop_size=(61, 75))
+    data = next(iter(loader))
+    assert len({tuple(image.shape) for image in data['inputs']}) > 1
+    assert upernet.data_preprocessor(data, training=True)['inputs'].shape[2:] == (61, 75)
+    step(upernet, loader)
 
 
 def test_ade20ks_zero_is_ignored_and_one_becomes_zero(tmp_path):
@@ -287,10 +325,11 @@ def test_a_map_without_any_label(tmp_path, upernet):
     assert loss == 0
 
 
-def test_maps_of_predictions_have_the_size_of_the_original(tmp_path, upernet):
+@pytest.mark.parametrize('kept', [3, 2], ids=['resized', 'as they are'])
+def test_maps_of_predictions_have_the_size_of_the_original(tmp_path, upernet, kept):
     write_ade(tmp_path, SIZES)
     loader = ade_loader(tmp_path, batch_size=1)
-    loader.dataset.pipeline.transforms[3:-1] = []  # resize only
+    loader.dataset.pipeline.transforms[kept:-1] = []
     upernet.eval()
     try:
         with torch.no_grad():

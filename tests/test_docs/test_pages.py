@@ -15,6 +15,16 @@ DONE = {
     r'--resume': 'resume: going on from',
     r'train\.py configs/fruit\.py': 'size mismatch for roi_head.bbox_head.fc_cls',
     r'\b(test\.py|dist_test\.sh|slurm_test\.sh)': 'Load checkpoint from',
+    r'train\.(py|sh) .*(mask_rcnn|upernet)_scalenet': ' tensors loaded',
+    r'train\.(py|sh) .*_deit\.py': '12 blocks -> 24 positions',
+}
+#: Script -> how many files of which kind it leaves at the end of a page, where each split has two images.
+WRITTEN = {
+    'browse_dataset.py': {'*.png': 2},
+    'test.py': {'*.jpg*': 2},
+    'dist_test.sh': {'*.pkl': 1},
+    'analyze_logs.py': {'*.png': 1},
+    'image_demo.py': {'*.jpg.png': 2, '*.json': 2},
 }
 
 
@@ -26,6 +36,17 @@ def run(place: Workplace, block: Block) -> None:
     for pattern, expected in DONE.items():
         if re.search(pattern, block.text):
             assert expected in output, f'{block}did not print "{expected}":\n{output[-4000:]}'
+    for line in block.text.replace('\\\n', ' ').splitlines():
+        if found := re.search(r'(\w+\.(?:py|sh)) .*--(?:out|show-dir) (\S+)', line):
+            check_written(place.folder / found[2], WRITTEN[found[1]])
+
+
+def check_written(target: Path, kinds: dict[str, int]) -> None:
+    """The file or folder that a command was to write is there, with so many files of each kind, none of them empty."""
+    for kind, number in kinds.items():
+        files = list(target.rglob(kind)) if target.is_dir() else [target]
+        assert len(files) == number and all(file.match(kind) for file in files), f'{target}: {files}'
+        assert all(file.stat().st_size for file in files), f'an empty file in {target}'
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)

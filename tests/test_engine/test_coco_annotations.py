@@ -2,13 +2,15 @@
 import json
 import time
 
+import numpy as np
 import pytest
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation.metrics import CocoMetric, coco_metric
+from pycocotools import mask as rle
 
 from mmscalenet.engine import UsageError, coco_annotations
-from mmscalenet.engine.coco_annotations import CheckedCOCO, check_annotations
+from mmscalenet.engine.coco_annotations import CheckedCOCO, CheckedGroundTruth, check_annotations
 
 CLASSES = ('cup', 'fork', 'knife')
 
@@ -23,8 +25,9 @@ def check(monkeypatch):
 @pytest.fixture
 def coco() -> dict:
     """Ids with gaps and from 0 on, a crowd, masks of every form, an image without objects, a box without area."""
-    masks = [[[1, 1, 5, 1, 5, 5]], [[1, 1, 2, 2]], dict(size=[40, 60], counts=[0, 2400]),
-             dict(size=[40, 60], counts='PPYo1'), [], None]
+    masks = [[[1, 1, 5, 1, 5, 5]], [[]], dict(size=[40, 60], counts=[0, 2400]),
+             rle.encode(np.asfortranarray(np.eye(40, 60, dtype=np.uint8))), [], None]
+    masks[3]['counts'] = masks[3]['counts'].decode()
     return dict(
         images=[dict(id=i, file_name=f'{i}.png', height=40, width=60) for i in (0, 7, 9)],
         categories=[dict(id=i, name=name) for i, name in zip((0, 3, 90), CLASSES, strict=True)],
@@ -52,8 +55,8 @@ def test_good_files_are_taken(build, coco):
 
 
 def test_a_large_file_takes_no_time(build, coco):
-    """As many annotations as COCO has in half a second's worth of reading it."""
-    template = coco['annotations'][0] | dict(category_id=3, image_id=0)
+    """As many annotations as COCO has in half a second's worth of reading it, with polygons as long as COCO's."""
+    template = coco['annotations'][0] | dict(category_id=3, image_id=0, segmentation=[[1.5] * 50])
     coco['annotations'] = [template | dict(id=i) for i in range(20000)]
     reader = CheckedCOCO()
     reader.file, reader.dataset = 'large.json', coco
@@ -74,6 +77,30 @@ def test_files_of_images_to_be_tested_have_no_annotations(build, coco):
     assert len(build(coco, test_mode=True)) == 3
 
 
+@pytest.mark.parametrize('mask', [np.zeros((40, 60)), np.ones((40, 60)), np.indices((40, 60)).sum(0) % 2,
+                                  np.random.default_rng(0).random((40, 60)) > 0.9])
+def test_compressed_masks_are_read_as_pycocotools_does(mask):
+    code = rle.encode(np.asfortranarray(mask, np.uint8))
+    lengths = coco_annotations._run_lengths(code['counts'].decode())
+    assert sum(lengths) == 2400 and sum(lengths[1::2]) == mask.sum()
+    again = rle.frPyObjects(dict(size=[40, 60], counts=lengths), 40, 60)
+    assert again['counts'] == code['counts']
+
+
+def test_an_image_of_the_metric_may_lack_its_size(coco):
+    """Then the RLE's own counts."""
+    reader = CheckedGroundTruth()
+    reader.file, reader.dataset = 'val.json', coco
+    for annotation in coco['annotations']:
+        annotation['iscrowd'] = 0
+    for image in coco['images']:
+        del image['height']
+    reader.createIndex()
+    for size, said in ((None, 'RLE of size None'), ([40], r'RLE of size \[40\]'), ([40, 50], '= 2000')):
+        coco['annotations'][2]['segmentation']['size'] = size
+        with pytest.raises(UsageError, match=rf'val\.json": annotation 20 .*{said}'):
+            reader.createIndex()
+
 
 @pytest.mark.parametrize('part, entry, value, message', [
     ('annotations', 'bbox', [1, 2, 3], r'annotation 20 .*bbox \[1, 2, 3\], and four finite numbers are needed'),
@@ -84,7 +111,26 @@ def test_files_of_images_to_be_tested_have_no_annotations(build, coco):
     ('annotations', 'segmentation', dict(size=[60, 40], counts=[0, 2400]),
      r'annotation 20 .*RLE of size \[60, 40\], and the image has height and width \[40, 60\]'),
     ('annotations', 'segmentation', dict(size=[40, 60]), r'annotation 20 .*neither a list of polygons nor an RLE'),
+    ('annotations', 'segmentation', 'PPYo1', r'annotation 20 .*neither a list of polygons nor an RLE'),
+    ('annotations', 'segmentation', [[1, 1, 2, 1, '2', 2]], r"annotation 20 .*polygon with '2' in it"),
+    ('annotations', 'segmentation', [[1, 1, 2, 1, None, 2]], r'annotation 20 .*polygon with None in it'),
+    ('annotations', 'segmentation', [[1, 1, 2, 1, float('nan'), 2]], r'annotation 20 .*polygon with nan in it'),
+    ('annotations', 'segmentation', [[[1, 1], [2, 1], [2, 2]]], r'annotation 20 .*polygon with \[1, 1\] in it'),
+    ('annotations', 'segmentation', dict(size=[40, 60], counts=[0, 2399]),
+     r'annotation 20 .*RLE of 2399 pixels, and the image has 40 x 60 = 2400'),
+    ('annotations', 'segmentation', dict(size=[40, 60], counts=[]), r'annotation 20 .*RLE of 0 pixels'),
+    ('annotations', 'segmentation', dict(size=[40, 60], counts=[2401, -1]), r'annotation 20 .*RLE with -1 in its'),
+    ('annotations', 'segmentation', dict(size=[40, 60], counts=[0, 100.5, 2299.5]), r'annotation 20 .*RLE with 100\.5'),
+    ('annotations', 'segmentation', dict(size=[40, 60], counts=[0, None]), r'annotation 20 .*RLE with None in its'),
+    ('annotations', 'segmentation', dict(size=[40, 60], counts='0PP'), r'annotation 20 .*broke off'),
+    ('annotations', 'segmentation', dict(size=[40, 60], counts='0 P'), r'annotation 20 .*no text of pycocotools'),
+    ('annotations', 'segmentation', dict(size=[40, 60], counts='04'), r'annotation 20 .*RLE of 4 pixels'),
+    ('annotations', 'area', '18', r"annotation 20 .*area '18'"),
     ('annotations', 'id', 10, r'annotation 10 is there twice'),
+    ('annotations', 'id', [10], r'annotation \[10\] has the id \[10\], and a number or a text'),
+    ('annotations', 'image_id', [7], r'annotation 20 has the image_id \[7\]'),
+    ('annotations', 'category_id', dict(id=7), r"annotation 20 has the category_id \{'id': 7\}"),
+    ('images', 'id', {}, r'image \{\} has the id \{\}'),
     ('images', 'id', 7, r'image 7 is there twice'),
     ('categories', 'id', 3, r'category 3 is there twice'),
 ])
@@ -95,8 +141,8 @@ def test_broken_records_are_named(build, coco, part, entry, value, message):
 
 
 @pytest.mark.parametrize('entry, value, logged', [
-    ('image_id', 8, True), ('category_id', 1, True), ('ignore', 1, False),
-    ('segmentation', [[1, 1, 2, 2, 3, 3, 4]], False)])
+    ('image_id', 8, True), ('category_id', 1, True), ('ignore', 1, False), ('area', 0, False),
+    ('segmentation', [[1, 1, 2, 2, 3, 3, 4]], False), ('segmentation', [[1, 1, 2, 2]], False)])
 def test_what_mmdet_leaves_out_is_no_error(build, coco, entry, value, logged, monkeypatch):
     lines = []
     monkeypatch.setattr(coco_annotations, 'print_log', lambda line, *_: lines.append(line))

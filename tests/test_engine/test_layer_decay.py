@@ -1,5 +1,6 @@
 """One constructor for the models of all three libraries."""
 import copy
+import re
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, DefaultScope, init_default_scope
 from parents import DEIT_ARCH, PARENTS, SWIN_DIALECT, build_scalenet
 
-from mmscalenet.engine.optimizers import LayerDecayOptimWrapperConstructor
+from mmscalenet.engine.optimizers import LayerDecayOptimWrapperConstructor, layer_decay
 
 
 def build(model, **paramwise):
@@ -61,6 +62,34 @@ def test_rates_by_hand():
         assert group['lr'] == pytest.approx(lr) and group['weight_decay'] == pytest.approx(decay)
 
 
+def test_the_log_has_a_table_of_the_groups(monkeypatch):
+    """By hand, for 24 channels and 48 in the FFN: 4 blocks at 8 positions of which the last 4 were added."""
+    lines = []
+    monkeypatch.setattr(layer_decay, 'print_log', lambda text, logger: lines.extend(text.splitlines()))
+    model = Holder(build_scalenet('mmpretrain-vit', gate=0))
+    build(model, layer_decay_rate=0.5, adapter_lr_mult=2, gate_lr_mult=10, custom_keys={'head': dict(lr_mult=3.)})
+    weights, norms = 24 * 72 + 24 * 24 + 2 * 24 * 48, 4 * 24 + 72 + 24 + 48 + 24
+    expected = [
+        [0, 'norms, biases, tokens', 3, 24 + 17 * 24 + 24, 0.5**5, 0],  # class token, positions, bias of the patches
+        [0, 'weights', 1, 3 * 8 * 8 * 24, 0.5**5, 0.1],
+    ]
+    for depth in (1, 2, 3, 4):
+        rate = 0.5**(5 - depth)
+        expected += [
+            [depth, 'adapters', 4, 2 * 2 * 24 * 10, 2 * rate, 0.1],  # two positions, each down to 10 channels and up
+            *([[depth, 'gates', 2, 2 * 2, 10 * rate, 0]] if depth > 2 else []),
+            [depth, 'norms, biases, tokens', 8, norms, rate, 0],
+            [depth, 'weights', 4, weights, rate, 0.1],
+        ]
+    expected += [[5, 'head', 1, 2, 3, 0], [5, 'head', 1, 4 * 2, 3, 0.1], [5, 'norms, biases, tokens', 2, 2 * 24, 1, 0]]
+    assert lines[0] == 'parameter groups:'
+    head, *rows = [re.split('  +', line.strip()) for line in lines[1:]]
+    assert head == ['depth', 'what', 'tensors', 'parameters', 'lr', 'weight decay']
+    assert rows == [[str(depth), what, str(tensors), f'{count:,}', f'{lr:.3g}', f'{decay:g}']
+                    for depth, what, tensors, count, lr, decay in expected]
+    assert sum(row[3] for row in expected) == sum(p.numel() for p in model.parameters())
+
+
 def test_position_bias_tables_do_not_decay_and_frozen_parameters_are_left_out():
     model = Holder(build_scalenet('mmdet-swin', frozen_stages=1))
     model.backbone.train()
@@ -84,6 +113,20 @@ def test_position_bias_tables_do_not_decay_and_frozen_parameters_are_left_out():
                                                         strides=[8, 16, 32, 64, 128])))),
     ('mmseg', dict(type='EncoderDecoder', backbone=dict(type='mmscalenet.ScaleNetSwin', **SWIN_DIALECT),
                    decode_head=dict(type='FCNHead', in_channels=64, in_index=3, channels=8, num_convs=1,
+                                    num_classes=2), test_cfg=dict(mode='whole'))),
+    ('mmdet', dict(type='RetinaNet',
+                   backbone=dict(type='mmscalenet.ScaleNetDeiT', arch=DEIT_ARCH, window_size=3, with_cls_token=False,
+                                 out_type='featmap'),
+                   neck=dict(type='mmscalenet.SimpleFeaturePyramid', in_channels=[24], out_channels=8),
+                   bbox_head=dict(type='RetinaHead', num_classes=2, in_channels=8, feat_channels=8, stacked_convs=1,
+                                  anchor_generator=dict(type='AnchorGenerator', octave_base_scale=4,
+                                                        scales_per_octave=3, ratios=[1.0],
+                                                        strides=[4, 8, 16, 32, 64])))),
+    ('mmseg', dict(type='EncoderDecoder',
+                   backbone=dict(type='mmscalenet.ScaleNetDeiT', embed_dims=24, num_layers=4, num_heads=2, mlp_ratio=2,
+                                 img_size=32, out_indices=(1, 3), final_norm=True),
+                   neck=dict(type='MultiLevelNeck', in_channels=[24] * 2, out_channels=8, scales=[2, 1]),
+                   decode_head=dict(type='FCNHead', in_channels=8, in_index=1, channels=8, num_convs=1,
                                     num_classes=2), test_cfg=dict(mode='whole'))),
 ])
 def test_models_of_all_three_libraries(scope, config):

@@ -7,7 +7,7 @@ model = dict(
     neck=dict(out_channels=channels),
     rpn_head=dict(in_channels=channels, feat_channels=channels),
     roi_head=dict(
-        # an object of 28 to 56 pixels, not of 56 to 112, is read from the finest map: seven bins of one or two of its cells
+        # from 56 pixels on, not from 112, an object is read from coarser maps: seven bins of one or two of their cells
         bbox_roi_extractor=dict(out_channels=channels, finest_scale=28, roi_layer=dict(sampling_ratio=1)),
         # boxes and masks regardless of the class: the few garments of a batch teach one of each sooner than ten
         bbox_head=dict(in_channels=channels, fc_out_channels=256, num_classes=10, reg_class_agnostic=True),

@@ -1,8 +1,5 @@
-# Mask R-CNN with DeiT-S grown to twice its depth.
+# Mask R-CNN with DeiT-S grown to twice its depth. The config that inherits it names the file to start from.
 _base_ = 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'
-
-# Any file that mmscalenet.checkpoints reads may stand here.
-checkpoint = 'https://download.openmmlab.com/mmclassification/v0/deit/deit-small_pt-4xb256_in1k_20220218-9425b9bb.pth'
 
 model = dict(
     backbone=dict(
@@ -15,6 +12,5 @@ model = dict(
         global_positions=4,
         with_cls_token=False,
         out_type='featmap',
-        drop_path_rate=0.1,
-        init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
+        drop_path_rate=0.1),
     neck=dict(_delete_=True, type='mmscalenet.SimpleFeaturePyramid', in_channels=[384]))
