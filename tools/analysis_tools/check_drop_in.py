@@ -9,8 +9,8 @@ same parameters as before.
 
 What runs of a config: the whole model; prediction only, where it cannot train; its features, where it has no head; the
 backbone alone, where the config does not run unchanged either, as it needs e.g. a package that is not installed. The
-text encoder of GLIP and GroundingDINO is replaced by a small random one if ``transformers`` is installed (the table in
-docs/results was made after ``pip install transformers==4.46.3``; GLIP of mmdet 3.5.1 does not run with much later ones). 'mended':
+text encoder of GLIP and GroundingDINO is replaced by a small random one if ``transformers`` is installed (for the table
+in docs/results ``pip install transformers==4.46.3``; GLIP of mmdet 3.5.1 does not run with much later ones). 'mended':
 GroundingDINO does not run in mmdet 3.5.1 at all, as ``ref_point_head`` of its decoder has the wrong width; here it gets
 the right one.
 

@@ -19,7 +19,7 @@ from mmengine.structures import PixelData
 #: What an error of a config that does not run unchanged either means.
 REASONS = {
     "no attribute 'assigner'": 'Only for testing: it has no train_cfg',
-    r'size of tensor a \(4\) must match': 'Only for testing: it names no loss of boxes, and the default is not for its head',
+    r'size of tensor a \(4\) must match': 'Only for testing: it names no loss that its head can take',
     'requires the SentencePiece library': 'Needs the package sentencepiece and the weights of a language model',
     'load the files, and couldn\'t find them': 'Needs the weights of a language model, which it downloads',
     'weight tensor should be defined': 'Its class weights are those of another data set',
