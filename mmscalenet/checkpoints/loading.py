@@ -43,7 +43,8 @@ def load_pretrained(backbone: nn.Module, checkpoint: str | PathLike | Mapping, p
     checkpoint of an expanded backbone of the same shape.
 
     Args:
-        backbone (nn.Module): The backbone; it is changed in place, and only if the whole checkpoint fits.
+        backbone (nn.Module): The backbone; it is changed in place, and only if the whole checkpoint fits. What its
+            positions own starts anew if the checkpoint is one of a base.
         checkpoint (str | PathLike | Mapping): Path or URL of the file (see :func:`read_checkpoint`), or what it holds.
         prefix (str, optional): What the names of the backbone start with. Defaults to None: it is found.
         trusted (bool): Whether the file may run code of its own. Defaults to False.

@@ -38,8 +38,8 @@ def listed(layer_map, name):
 
 
 @every_parent
+@every_map
 @pytest.mark.parametrize('training', [False, True])
-@pytest.mark.parametrize('layer_map', [*LAYER_MAPS, 'listed'])
 def test_scale_1_without_adapters_is_the_parent_bit_for_bit(name, training, layer_map):
     parent = build_parent(name, drop_path_rate=0.3)
     if layer_map == 'listed':

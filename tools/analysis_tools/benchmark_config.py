@@ -26,6 +26,9 @@ from torch import nn
 
 from mmscalenet.engine import UsageError, one_line_errors, read_config, whole_file
 
+#: Where Linux forgets the highest memory of a process so far.
+PEAK_RESET = Path('/proc/self/clear_refs')
+
 
 def variant_config(path: str, settings: str) -> Config:
     """The config with ``settings`` (key=value, several with blanks between) in its backbone."""
@@ -53,7 +56,7 @@ def cpu_peak_bytes(path: str, settings: str, image_shape: list[int]) -> int:
 def _own_peak_bytes(path: str, settings: str, image_shape: list[int], threads: int) -> int:
     torch.set_num_threads(threads)
     model, image = build(variant_config(path, settings), backbone=True).train(), torch.randn(image_shape)
-    Path('/proc/self/clear_refs').write_text('5')  # or the peak is that of the imports
+    PEAK_RESET.write_text('5')  # or the peak is that of the imports
     before = _highest_bytes()
     seconds(model, image, True)
     return _highest_bytes() - before
@@ -109,8 +112,10 @@ def main() -> None:
     models = [model.to(args.device) for model in models]
     image = torch.randn(args.batch_size, channels, *args.shape, device=args.device)
     for row, settings, model in zip(rows, args.variants, models, strict=True):
-        peak = gpu_peak_bytes(model, image) if image.is_cuda else cpu_peak_bytes(args.config, settings, image.shape)
-        row['peak in training (MiB)'] = f'{peak / 2**20:.0f}'
+        if image.is_cuda:
+            row['peak in training (MiB)'] = f'{gpu_peak_bytes(model, image) / 2**20:.0f}'
+        elif PEAK_RESET.exists():
+            row['peak in training (MiB)'] = f'{cpu_peak_bytes(args.config, settings, image.shape) / 2**20:.0f}'
     for name, training in (('inference (s)', False), ('training (s)', True)):
         for row, cell in zip(rows, against_first(rounds_of(models, image, training, args.rounds)), strict=True):
             row[name] = cell
