@@ -8,6 +8,7 @@ import torch.nn as nn
 
 from mmscalenet.registry import ADAPTERS
 
+from .adapters import Adapter
 from .container import PositionList
 from .expanded import Expanded, bind, position_lists
 from .families import block_owners, prepare_block, window_period
@@ -41,8 +42,9 @@ def expand(backbone: nn.Module,
         layer_map (str | Sequence): 'cyclic' (the paper's), 'interleaved', 'middle_cycle', or the block of every
             position as a list of ints (Swin: one list per stage), which then also decides the number of positions.
             Defaults to 'cyclic'.
-        adapter (dict, optional): Config of what every position owns: 'ParallelAdapter', 'LoRA', or a class of yours in
-            ``mmscalenet.ADAPTERS``. None shares without adapters. Defaults to ``dict(type='ParallelAdapter')``.
+        adapter (dict, optional): Config of what every position owns: 'ParallelAdapter', 'LoRA', a class of yours in
+            ``mmscalenet.ADAPTERS``, or the class itself. None shares without adapters. Defaults to
+            ``dict(type='ParallelAdapter')``.
         share (bool): Whether positions share the blocks. False copies them: progressive stacking, the usual
             baseline. Defaults to True.
         gate (float, optional): Start value of a learnt factor on the two residual branches of the *added* positions
@@ -111,10 +113,9 @@ def expand(backbone: nn.Module,
 
 def _check_options(adapter: object, share: object, gate: object, unshare: object, freeze: object, with_cp: object,
                    drop_path_rate: object) -> None:
-    if adapter is not None and (not isinstance(adapter, dict) or not isinstance(adapter.get('type'), str)
-                                or ADAPTERS.get(adapter['type']) is None):
+    if adapter is not None and _adapter_class(adapter) is None:
         raise ValueError(f'adapter={adapter!r} is not known; allowed are None or a dict whose type is one of '
-                         f'{sorted(ADAPTERS.module_dict)}')
+                         f'{sorted(ADAPTERS.module_dict)} or a subclass of Adapter')
     for name, value in (('share', share), ('with_cp', with_cp)):
         if not isinstance(value, bool):
             raise ValueError(f'{name}={value!r} is not allowed; give True or False')
@@ -181,6 +182,14 @@ def _drop_path_rates(lists: dict[str, list], maps: dict[str, list[int]], last: f
     return torch.linspace(0, max(own) if last is None else last, total, dtype=torch.float64).tolist()
 
 
+def _adapter_class(config: object) -> type[Adapter] | None:
+    """None for what is not an adapter's config. A class as the type is what mmengine's configs of classes give."""
+    kind = config.get('type') if isinstance(config, dict) else None
+    if isinstance(kind, str):
+        return ADAPTERS.get(kind)
+    return kind if isinstance(kind, type) and issubclass(kind, Adapter) else None
+
+
 def _build_adapter(config: dict | None, block: nn.Module) -> nn.Module | None:
     if config is None:
         return None
@@ -190,7 +199,7 @@ def _build_adapter(config: dict | None, block: nn.Module) -> nn.Module | None:
         raise ValueError(f'adapter={config!r} is not possible for a {type(block).__name__}, which has no LayerNorm to '
                          'tell its channels; allowed there is adapter=None')
     try:
-        return ADAPTERS.get(config['type'])(block, norm.normalized_shape[-1], **options)
+        return _adapter_class(config)(block, norm.normalized_shape[-1], **options)
     except TypeError as error:
         raise ValueError(f'adapter={config!r}: {error}') from None
 

@@ -194,7 +194,7 @@ def test_a_stage_of_one_block_has_nothing_to_alternate_with():
 def test_lora_is_a_low_rank_change_of_the_weights():
     """Against a block whose matrices were changed by hand."""
     parent = build_parent('mmpretrain-vit')
-    ours = mmscalenet.expand(copy.deepcopy(parent), scale=1, adapter=dict(type='LoRA', rank=2, alpha=6)).eval()
+    ours = mmscalenet.expand(copy.deepcopy(parent), scale=1, adapter=dict(type=LoRA, rank=2, alpha=6)).eval()
     moved(ours)
     with torch.no_grad():
         for block, position in zip(parent.layers, ours.layers.positions, strict=True):
@@ -294,7 +294,7 @@ def test_swin_scales_by_stage_and_shows_its_table():
     (dict(adapter=dict(type='ParallelAdapter', width=5)), 'width'),
     (dict(adapter=dict(type='ParallelAdapter', ratio=float('nan'))), 'ratio=nan is not allowed'),
     (dict(adapter=dict(type='ParallelAdapter', ratio='wide')), "ratio='wide' is not allowed"),
-    (dict(adapter=dict(type=LoRA)), 'adapter=.*LoRA.* is not known'),
+    (dict(adapter=dict(type=torch.nn.Linear)), 'adapter=.*Linear.* is not known.*subclass of Adapter'),
     (dict(adapter=dict(type='LoRA', rank=0)), 'rank=0'),
     (dict(adapter=dict(type='LoRA', rank=25)), 'rank=25 is not allowed; give an integer from 1 to the'),
     (dict(adapter=dict(type='LoRA', alpha='1')), "alpha='1' is not allowed"),
