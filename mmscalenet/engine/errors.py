@@ -32,7 +32,7 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
             main()
         except UsageError as error:
             if int(os.environ.get('LOCAL_RANK', 0)) > 0:
-                time.sleep(5)
+                time.sleep(20)  # on a machine with more to do, the first can be that late
             print(f'error: {" ".join(str(error).split())}', file=sys.stderr, flush=True)
             sys.exit(EXIT_CODE)
 
