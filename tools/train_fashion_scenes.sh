@@ -6,8 +6,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 case "${1:-}" in
-    swin) pretraining=swin-nano_5e_fashion-crops ;;
-    deit) pretraining=deit-nano_5e_fashion-crops ;;
+    swin) pretraining=swin-nano_8e_fashion-crops ;;
+    deit) pretraining=deit-nano_8e_fashion-crops ;;
     *) sed -n '2,4s/^# //p' "$0" >&2; exit 2 ;;
 esac
 

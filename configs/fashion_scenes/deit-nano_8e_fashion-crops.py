@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/deit_mini.py',
     '../_base_/datasets/fashion_crops.py',
-    '../_base_/schedules/fashion_crops_5e.py',
+    '../_base_/schedules/fashion_crops_8e.py',
     '../_base_/default_runtime.py',
 ]
 

@@ -7,7 +7,7 @@ _base_ = [
 custom_imports = dict(imports=['mmscalenet'], allow_failed_imports=False)
 
 # what tools/train.py leaves of the pretraining, whose 4 x 4 position embeddings are resized
-checkpoint = 'work_dirs/deit-nano_5e_fashion-crops/epoch_5.pth'
+checkpoint = 'work_dirs/deit-nano_8e_fashion-crops/epoch_8.pth'
 
 model = dict(
     backbone=dict(

@@ -2,7 +2,7 @@
 _base_ = [
     '../_base_/models/swin_mini.py',
     '../_base_/datasets/fashion_crops.py',
-    '../_base_/schedules/fashion_crops_5e.py',
+    '../_base_/schedules/fashion_crops_8e.py',
     '../_base_/default_runtime.py',
 ]
 
@@ -15,6 +15,9 @@ model = dict(
         window_size=4,
         pad_small_map=True),
     head=dict(in_channels=256))
+
+# half the time on a CPU that multiplies in bfloat16
+optim_wrapper = dict(type='AmpOptimWrapper', dtype='bfloat16')
 
 default_hooks = dict(checkpoint=dict(max_keep_ckpts=1))
 randomness = dict(seed=0)

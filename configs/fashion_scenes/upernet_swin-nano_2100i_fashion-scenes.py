@@ -5,7 +5,7 @@ _base_ = [
 ]
 
 # what tools/train.py leaves of the pretraining, whose windows of 4 x 4 are resized
-checkpoint = 'work_dirs/swin-nano_5e_fashion-crops/epoch_5.pth'
+checkpoint = 'work_dirs/swin-nano_8e_fashion-crops/epoch_8.pth'
 
 model = dict(
     backbone=dict(

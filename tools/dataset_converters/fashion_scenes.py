@@ -18,7 +18,7 @@ from mmscalenet.datasets.writing import write_fashion_scenes
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--out', default='data/fashion_scenes', help='folder to write; default: %(default)s')
-    parser.add_argument('--train', type=int, default=4000, help='number of training scenes; default: %(default)s')
+    parser.add_argument('--train', type=int, default=12000, help='number of training scenes; default: %(default)s')
     parser.add_argument('--val', type=int, default=150, help='number of validation scenes; default: %(default)s')
     parser.add_argument('--size', type=int, default=224, help='side of the images; default: %(default)s')
     parser.add_argument('--seed', type=int, default=0, help='default: %(default)s')

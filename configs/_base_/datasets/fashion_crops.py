@@ -4,7 +4,7 @@ data_preprocessor = dict(num_classes=10, mean=[123.675, 116.28, 103.53], std=[58
 fashion_mnist = dict(type='FashionMNIST', data_root='data/fashion_mnist', download=False)
 
 train_dataloader = dict(
-    batch_size=128,
+    batch_size=64,
     num_workers=0,
     persistent_workers=False,
     dataset=dict(

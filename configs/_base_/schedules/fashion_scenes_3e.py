@@ -1,4 +1,4 @@
-# For small models from a small pretrained backbone on 4,000 scenes in batches of two.
+# For small models from a small pretrained backbone on 12,000 scenes in batches of two.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
