@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Trains what configs/fashion_scenes has for one backbone: pretrained, base, grown, base trained on.
+# Trains what configs/fashion_scenes has for one backbone: pretrained, base, grown without and with gates, base trained on.
 # A run that is finished is passed over, one that was stopped goes on from its last checkpoint.
 # Usage: tools/train_fashion_scenes.sh swin|deit
 set -euo pipefail
@@ -13,8 +13,7 @@ esac
 
 "${PYTHON:-python}" tools/dataset_converters/fashion_scenes.py
 for run in "$pretraining" \
-        "mask-rcnn_$1-nano_3e_fashion-scenes" "mask-rcnn_scalenet-$1-nano-x2_1e_fashion-scenes" \
-        "upernet_$1-nano_2100i_fashion-scenes" "upernet_scalenet-$1-nano-x2_700i_fashion-scenes" \
-        "mask-rcnn_$1-nano_trained-on-1e_fashion-scenes" "upernet_$1-nano_trained-on-700i_fashion-scenes"; do
+        mask-rcnn_{$1-nano_3e,scalenet-$1-nano-x2{,-gated}_1e,$1-nano_trained-on-1e}_fashion-scenes \
+        upernet_{$1-nano_2100i,scalenet-$1-nano-x2{,-gated}_700i,$1-nano_trained-on-700i}_fashion-scenes; do
     "${PYTHON:-python}" tools/train.py "configs/fashion_scenes/$run.py" --resume
 done

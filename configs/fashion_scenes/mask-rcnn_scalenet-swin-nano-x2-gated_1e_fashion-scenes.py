@@ -1,4 +1,4 @@
-# Starts as the trained detector exactly: gates on what is added are closed, and open ten times as fast as weights move.
+# Starts as the trained detector exactly: gates on what is added are closed, and open at ten times the rate of weights.
 _base_ = './mask-rcnn_scalenet-swin-nano-x2_1e_fashion-scenes.py'
 
 model = dict(backbone=dict(gate=0.))

@@ -1,0 +1,6 @@
+# Starts as the trained segmentor exactly: gates on what is added are closed, and open at ten times the rate of weights.
+_base_ = './upernet_scalenet-swin-nano-x2_700i_fashion-scenes.py'
+
+model = dict(backbone=dict(gate=0.))
+
+optim_wrapper = dict(paramwise_cfg=dict(gate_lr_mult=10.))
