@@ -1,3 +1,4 @@
+import logging
 import os
 import sys
 from pathlib import Path
@@ -7,6 +8,7 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 torch.set_num_threads(1)
@@ -21,3 +23,15 @@ def _same_start():
     """No test sees the random numbers or the default scope of the one before."""
     torch.manual_seed(0)
     DefaultScope._instance_dict.clear()
+
+
+@pytest.fixture
+def logged():
+    """What mmengine's logger says, from INFO on."""
+    logger = MMLogger.get_instance('logged', logger_name='logged')
+    records = []
+    handler = logging.Handler(logging.INFO)
+    handler.emit = lambda record: records.append(record.getMessage())
+    logger.addHandler(handler)
+    yield records
+    logger.removeHandler(handler)

@@ -1,6 +1,7 @@
 # Starts as the trained segmentor exactly: gates on what is added are closed, and open at ten times the rate of weights.
 _base_ = './upernet_scalenet-deit-nano-x2_700i_fashion-scenes.py'
 
-model = dict(backbone=dict(gate=0.))
+# with 'cyclic' its taps would come after further blocks of the base
+model = dict(backbone=dict(gate=0., layer_map='interleaved'))
 
 optim_wrapper = dict(paramwise_cfg=dict(gate_lr_mult=10.))

@@ -1,10 +1,12 @@
 """``expand``: a built backbone in, the same backbone with more positions out."""
 import copy
+import logging
 import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
+from mmengine.logging import print_log
 
 from mmscalenet.registry import ADAPTERS
 
@@ -49,7 +51,8 @@ def expand(backbone: nn.Module,
             baseline. Defaults to True.
         gate (float, optional): Start value of a learnt factor on the two residual branches of the *added* positions
             (ReZero, arXiv 2003.04887; zero start for new blocks: LLaMA Pro, arXiv 2401.02415). 0 makes the expanded
-            net equal the base exactly at the start; give the gates a larger learning rate, e.g.
+            net's last output equal the base's exactly at the start, and its other taps where the map keeps them (a
+            warning says where not); give the gates a larger learning rate, e.g.
             ``paramwise_cfg=dict(custom_keys={'gate': dict(lr_mult=10., decay_mult=0.)})``. Defaults to None: no gate.
         unshare (str, optional): 'norms' gives the added positions layer norms of their own (MiniViT, arXiv
             2204.07154). Defaults to None.
@@ -79,6 +82,8 @@ def expand(backbone: nn.Module,
     # build everything before the backbone is touched, so that an error leaves it as it was
     rates = iter(_drop_path_rates(lists, maps, drop_path_rate))
     containers, taps = {}, _moved_taps(backbone, maps)
+    if gate == 0 and taps is not None:
+        _warn_of_deeper_taps(maps['layers'], taps)
     for name, blocks in lists.items():
         layer_map = maps[name]
         positions = []
@@ -211,3 +216,13 @@ def _moved_taps(backbone: nn.Module, maps: dict[str, list[int]]) -> list[int] | 
         return None
     depth, length = max(maps['layers']) + 1, len(maps['layers'])
     return [position_of_block(i if i >= 0 else depth + i, depth, length) for i in backbone.out_indices]
+
+
+def _warn_of_deeper_taps(layer_map: list[int], taps: list[int]) -> None:
+    """Say so where closed gates do not give the base's outputs: a tap sees all blocks whose first use is before it."""
+    depth, length = max(layer_map) + 1, len(layer_map)
+    lossy = [tap for tap in taps if position_of_block(len(set(layer_map[:tap + 1])) - 1, depth, length) != tap]
+    if lossy:
+        print_log(f"gate=0: the outputs at positions {lossy} do not start as the base's, as with this layer_map they "
+                  "come after further blocks. layer_map='interleaved' keeps them", logger='current',
+                  level=logging.WARNING)

@@ -1,12 +1,10 @@
 import copy
-import logging
 import re
 
 import pytest
 import torch
 import torch.nn.functional as F
 from checkpoint_zoo import SOURCES, TAKERS, TARGETS, maps, mmpretrain_swin, mmpretrain_vit, mmseg_vit, randomise
-from mmengine.logging import MMLogger
 from mmpretrain.models.utils import resize_pos_embed
 
 import mmscalenet
@@ -347,19 +345,12 @@ def test_init_cfg_of_deit(tmp_path):
     torch.testing.assert_close(maps(backbone, 'vit')[0], expected[0], atol=1e-5, rtol=1e-5)
 
 
-def test_report(tmp_path):
+def test_report(tmp_path, logged):
     path = str(tmp_path / 'official.pth')
     torch.save(file_of('official_swin'), path)
     model = mmscalenet.expand(TARGETS['mmdet_swin'](window_size=7), scale=2)
-    logger = MMLogger.get_instance('checkpoints', logger_name='checkpoints')
-    records = []
-    handler = logging.Handler()
-    handler.emit = lambda record: records.append(record.getMessage())
-    logger.addHandler(handler)
-
     report = load_pretrained(model, path)
-
-    assert records == [str(report)]
+    assert logged == [str(report)]
     lines = str(report).splitlines()
     assert lines[0] == f'checkpoint {path}, official Swin: {len(report.loaded)} tensors loaded'
     assert lines[1] == '  resized: 6 relative_position_bias_table, window 4 to 7'

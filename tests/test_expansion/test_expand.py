@@ -63,6 +63,19 @@ def test_gate_0_is_the_unexpanded_model_bit_for_bit(name, layer_map, adapter):
     assert_equal(ours(image()), parent(image()))
 
 
+@every_map
+@pytest.mark.parametrize('scale', [1.5, 2])
+def test_gate_0_keeps_every_tap_or_warns_of_those_it_does_not(layer_map, scale, logged):
+    parent = build_parent('mmpretrain-vit', out_indices=[0, 1, 3])
+    parent.eval()
+    ours = mmscalenet.expand(copy.deepcopy(parent), scale=scale, layer_map=listed(layer_map, 'vit'), gate=0).eval()
+    lossy = [tap for tap, a, b in zip(ours.out_indices, ours(image()), parent(image()), strict=True)
+             if not torch.equal(a, b)]
+    assert ours.out_indices[-1] not in lossy and (layer_map == 'interleaved') == (not lossy)
+    assert len(logged) == bool(lossy)
+    assert not lossy or f'gate=0: the outputs at positions {lossy} do not start' in logged[0]
+
+
 @every_parent
 @every_map
 @pytest.mark.parametrize('scale', [1.5, 2, 3])

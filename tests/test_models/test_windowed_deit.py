@@ -88,6 +88,20 @@ def test_base_checkpoint_loads_and_trains(tmp_path):
     assert all(p.grad is not None for n, p in model.named_parameters())
 
 
+@pytest.mark.parametrize('layer_map, uses', [('cyclic', [1, 3, 5, 7]), ('interleaved', [2, 3, 6, 7])])
+def test_gate_0_starts_as_the_windowed_base_where_all_uses_of_its_global_blocks_are_global(layer_map, uses, logged):
+    base = build(window_size=3, global_positions=2, scale=1, adapter=None)
+    x = image((48, 72))
+    lossy = build(window_size=3, global_positions=2, layer_map=layer_map, gate=0.)
+    warnings = [line for line in logged if 'gate=0' in line]
+    assert len(warnings) == 1 and f'global_positions={uses} does' in warnings[0]
+    exact = build(window_size=3, global_positions=uses, layer_map=layer_map, gate=0.)
+    assert [line for line in logged if 'gate=0' in line] == warnings
+    for grown in lossy, exact:
+        grown.load_state_dict(base.state_dict(), strict=False)
+    assert torch.equal(exact(x)[0], base(x)[0]) and not torch.equal(lossy(x)[0], base(x)[0])
+
+
 @pytest.mark.parametrize('arguments, message', [
     (dict(window_size=-1), 'window_size=-1'),
     (dict(window_size=2.5), 'window_size=2.5'),

@@ -7,12 +7,8 @@ file with those of the unchanged backbone, named where the config names its own;
 must be in the expanded backbone bit for bit, nothing but what positions own may be new, and the gradient must reach the
 same parameters as before.
 
-What runs of a config: the whole model; prediction only, where it cannot train; its features, where it has no head; the
-backbone alone, where the config does not run unchanged either, as it needs e.g. a package that is not installed. The
-text encoder of GLIP and GroundingDINO is replaced by a small random one if ``transformers`` is installed (for the table
-in docs/results ``pip install transformers==4.46.3``; GLIP of mmdet 3.5.1 does not run with much later ones). 'mended':
-GroundingDINO does not run in mmdet 3.5.1 at all, as ``ref_point_head`` of its decoder has the wrong width; here it gets
-the right one.
+The text encoder of GLIP and GroundingDINO is replaced by a small random one if ``transformers`` is installed (for the
+table in docs/results ``pip install transformers==4.46.3``; GLIP of mmdet 3.5.1 does not run with much later ones).
 
     python tools/analysis_tools/check_drop_in.py --out docs/results/drop_in.md
     python tools/analysis_tools/check_drop_in.py --library mmdet --filter 'swin/' --out work_dirs/drop_in.md
@@ -42,6 +38,12 @@ from mmengine.config import Config
 from mmscalenet.engine import UsageError, one_line_errors, whole_file
 
 LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
+#: Stands in the report below the totals.
+WHAT_RAN = '''\
+What ran of a config: the whole model; prediction only, where it cannot train; its features, where it has no head; the
+backbone alone, where the config does not run unchanged either, as it needs e.g. a package or a download that is missing
+(the remark says which). Mended: GroundingDINO of mmdet 3.5.1 does not run, as `ref_point_head` of its decoder has the
+wrong width; here it has the right one, before and after.'''
 
 
 def config_folder(library: str) -> Path:
@@ -155,7 +157,8 @@ def report(results: dict[str, dict], extent: str, now: dict[str, str]) -> str:
     lines = ['# Drop-in', '', '```shell', f'python {shlex.join(sys.argv)}', '```', '',
              ', '.join(f'{name} {version}' for name, version in now.items())
              + f'. {extent}, {len(rows)} of them in the table.', '',
-             *totals(rows), '', '| library | config | base backbone | what ran | before | after | seconds | remark |',
+             *totals(rows), '', WHAT_RAN, '',
+             '| library | config | base backbone | what ran | before | after | seconds | remark |',
              '|---|---|---|---|---|---|---:|---|']
     for key, row in rows.items():
         library, name = key.split(maxsplit=1)

@@ -1,6 +1,8 @@
+import logging
 from collections.abc import Sequence
 
 import torch.nn as nn
+from mmengine.logging import print_log
 
 from mmscalenet.expansion import position_lists
 from mmscalenet.registry import MODELS
@@ -20,7 +22,8 @@ class ScaleNetDeiT(ScaleNet):
         window_size (int): Side in tokens of the windows in which positions attend, for large images (ViTDet, arXiv
             2203.16527; needs ``with_cls_token=False``). Defaults to 0: every position attends to the whole image.
         global_positions (int | Sequence[int]): The positions that attend to the whole image all the same: how many, at
-            equal distances with the last among them, or which. Defaults to 4, as in ViTDet.
+            equal distances with the last among them, or which. Defaults to 4, as in ViTDet. To grow a trained
+            windowed net with ``gate=0`` name all uses of its global blocks (a warning says which they are).
         **kwargs: Options of :func:`mmscalenet.expand` (``scale``, ``layer_map``, ``adapter``, ``share``, ``gate``,
             ``unshare``, ``freeze``, ``with_cp``), and the parent's own arguments, which keep their meaning.
             ``out_indices`` counts blocks, from the end if negative. ``init_cfg=dict(type='Pretrained',
@@ -54,6 +57,8 @@ class ScaleNetDeiT(ScaleNet):
     def _use_windows(self, size: int, global_positions: int | Sequence[int]) -> None:
         layers = position_lists(self)['layers']
         whole = _spread(global_positions, len(layers))
+        if any(position.gate_init == 0 for position in layers.positions):
+            _warn_of_other_windows(global_positions, layers.layer_map, whole)
         for p, position in enumerate(layers.positions):
             if p not in whole:
                 position.around_attention = WindowedTokens(size)
@@ -74,3 +79,17 @@ def _spread(global_positions: int | Sequence[int], length: int) -> set[int]:
         return set(global_positions)
     raise ValueError(f'global_positions={global_positions!r} is not allowed; give a number from 0 to {length}, or '
                      f'positions from 0 to {length - 1}')
+
+
+def _warn_of_other_windows(global_positions: int | Sequence[int], layer_map: list[int], whole: set[int]) -> None:
+    """Say so where a base with as many global positions has them at other blocks, and closed gates do not give its
+    output."""
+    depth = max(layer_map) + 1
+    if not isinstance(global_positions, int) or global_positions > depth:
+        return
+    blocks = _spread(global_positions, depth)
+    if {block for p, block in enumerate(layer_map) if p in whole and block not in layer_map[:p]} != blocks:
+        uses = [p for p, block in enumerate(layer_map) if block in blocks]
+        print_log(f'gate=0: with global_positions={global_positions} blocks {sorted(blocks)} of the base attend to the '
+                  f'whole image, in the grown net positions {sorted(whole)}: it does not start as the base. '
+                  f'global_positions={uses} does', logger='current', level=logging.WARNING)
