@@ -32,7 +32,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     check_checkpoint(args.checkpoint, 'checkpoint')
-    cfg.load_from = args.checkpoint
+    cfg.load_from, cfg.resume = args.checkpoint, False
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UsageError(f'--out "{args.out}": the name must end in .pkl or .pickle.')
     if args.show_dir:
@@ -40,7 +40,7 @@ def main() -> None:
     if args.tta:
         use_tta(cfg, shown=bool(args.show_dir))
     with name_missing_files(cfg):
-        runner = build_runner(cfg)
+        runner = build_runner(cfg, testing=True)
         if args.out:
             runner.test_evaluator.metrics.append(results_dumper(cfg, args.out))
         runner.test()

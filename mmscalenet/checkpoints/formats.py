@@ -48,11 +48,15 @@ _OFFICIAL_SWIN: Rules = (
 _FROM_MMSEG_VIT: Rules = (
     (r'\.attn\.attn\.in_proj_(weight|bias)$', r'.attn.qkv.\1'),
     (r'\.attn\.attn\.out_proj\.', '.attn.proj.'),
+    (r'\.attn/attn/in_proj_weight$', '.attn/qkv/weight'),  # LoRA's
+    (r'\.attn/attn/out_proj/weight$', '.attn/proj/weight'),
     (r'^ln_pre\.', 'pre_norm.'),
 )
 _TO_MMSEG_VIT: Rules = (
     (r'\.attn\.qkv\.(weight|bias)$', r'.attn.attn.in_proj_\1'),
     (r'\.attn\.proj\.', '.attn.attn.out_proj.'),
+    (r'\.attn/qkv/weight$', '.attn/attn/in_proj_weight'),
+    (r'\.attn/proj/weight$', '.attn/attn/out_proj/weight'),
     (r'^pre_norm\.', 'ln_pre.'),
 )
 
@@ -149,6 +153,8 @@ def _to_mmpretrain(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     def has(pattern: str) -> bool:
         return any(re.match(pattern, name) for name in state)
 
+    if has(r'.*\.cpb_mlp\.'):
+        raise CheckpointError('a Swin V2, which has another attention; take a file of the first Swin')
     if has(r'stages\.\d+\.blocks\.'):
         return 'Swin of mmpretrain, mmdet or mmseg', _number_last_norm(state)
     if has(r'layers\.\d+\.blocks\.'):

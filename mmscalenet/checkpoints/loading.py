@@ -190,7 +190,8 @@ def _check_names(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> tup
 
 
 def _advice(names: Iterable[str], column: int) -> str:
-    arguments = dict.fromkeys(row[column] for name in names for row in _ARGUMENTS if re.match(row[0], name))
+    rows = [row for name in names for row in _ARGUMENTS if re.match(row[0], name) and row[column]]
+    arguments = dict.fromkeys(row[column] for row in rows)
     return f' (give the backbone {", ".join(arguments)})' if arguments else ''
 
 

@@ -1,6 +1,7 @@
 """From a path or URL to what the checkpoint holds, without running anything that stands in it."""
 import tarfile
 from collections.abc import Mapping
+from hashlib import sha256
 from http.client import HTTPException
 from os import PathLike
 from pathlib import Path
@@ -44,20 +45,38 @@ def read_checkpoint(path: str | PathLike, trusted: bool = False) -> dict:
 
 
 def _read_url(url: str, trusted: bool) -> dict:
-    target = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
+    target = _place_of(url)
     if target.is_file():
         return _read_local(target, f'{url} (kept at {target})', trusted)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # writes under a temporary name first, so processes that download at once do not disturb each other
         torch.hub.download_url_to_file(url, str(target), progress=False)
+        _origin(target).write_text(_without_query(url))
     except (OSError, ValueError, HTTPException) as error:
         raise CheckpointError(f'{url}: download failed: {error}') from error
     try:
         return _read_local(target, url, trusted)
     except CheckpointError:
-        target.unlink(missing_ok=True)  # or the next attempt would find the same bad file
+        for path in (target, _origin(target)):  # or the next attempt would find the same bad file
+            path.unlink(missing_ok=True)
         raise
+
+
+def _place_of(url: str) -> Path:
+    """The file that torch.hub would keep it in, so that one put there is used, unless we put another URL's there."""
+    target = Path(torch.hub.get_dir()) / 'checkpoints' / Path(urlparse(url).path).name
+    if _origin(target).is_file() and _origin(target).read_text() != _without_query(url):
+        return target.with_name(f'{sha256(_without_query(url).encode()).hexdigest()[:8]}-{target.name}')
+    return target
+
+
+def _without_query(url: str) -> str:
+    return url.partition('?')[0]
+
+
+def _origin(target: Path) -> Path:
+    return target.with_name(f'{target.name}.url')
 
 
 def _read_local(path: Path, name: str, trusted: bool) -> dict:
@@ -71,7 +90,8 @@ def _read_local(path: Path, name: str, trusted: bool) -> dict:
     if head.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
         raise CheckpointError(f'{name}: this is a web page (HTML), no checkpoint; download the file itself, e.g. by '
                               'the link named "raw" or "download"')
-    content = _read_safetensors(path, name) if path.suffix == '.safetensors' else _read_torch(path, name, head, trusted)
+    is_safetensors = path.suffix.lower() == '.safetensors'
+    content = _read_safetensors(path, name) if is_safetensors else _read_torch(path, name, head, trusted)
     if not isinstance(content, Mapping):
         raise CheckpointError(f'{name}: holds a {type(content).__name__}, not a dict of tensors; save '
                               '`model.state_dict()`, not the model')

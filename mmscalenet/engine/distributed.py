@@ -7,6 +7,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import distributed
 
+from .cli import full_type
 from .errors import UsageError
 
 
@@ -36,7 +37,7 @@ def init_processes(cfg: Config) -> None:
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
-    if wrapper.get('type', 'MMDistributedDataParallel').endswith('DistributedDataParallel'):
+    if 'type' not in wrapper or full_type(wrapper).endswith('DistributedDataParallel'):
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
 
 

@@ -66,12 +66,13 @@ def check_checkpoint(path: str, what: str) -> None:
     """
     if '://' in path:
         return
+    is_safetensors = path.lower().endswith('.safetensors')  # damage shows when it is read
     if not os.path.isfile(path):
         raise UsageError(f'{what} "{path}" does not exist. Name a file that tools/train.py wrote (epoch_N.pth or '
                          'iter_N.pth in its work directory) or one that you downloaded.')
     with open(path, 'rb') as file:
         start = file.read(2)
     # before torch 1.6 a checkpoint was a bare pickle; its integrity shows only while it is read
-    if not (start[:1] == b'\x80' or (start == b'PK' and is_whole(path))):
+    if not (is_safetensors or start[:1] == b'\x80' or (start == b'PK' and is_whole(path))):
         raise UsageError(f'{what} "{path}" ({os.path.getsize(path)} bytes) is no complete PyTorch checkpoint: it is '
                          'damaged, or its copy or download broke off. Fetch it again or name another one.')

@@ -2,6 +2,8 @@
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.fileio import register_backend
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import AmpOptimWrapper
 from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, RUNNERS
 from mmengine.runner import Runner
 from torch import nn
@@ -23,6 +25,10 @@ def replace_parts(cfg: Config) -> None:
     if cfg.get('default_scope') == 'mmdet':
         from .coco_annotations import check_annotations  # imports mmdet, which takes seconds and need not be there
         check_annotations()
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    for part in [*hooks, cfg.get('optim_wrapper')]:
+        if isinstance(part, dict) and part.get('type') in (CheckpointHook, AmpOptimWrapper):  # configs of classes
+            part['type'] = part['type'].__name__
     register_backend('local', WholeFileBackend, force=True, prefixes='')
     HOOKS.register_module(name='CheckpointHook', module=WholeCheckpointHook, force=True)
     if get_device() == 'cpu':
@@ -31,7 +37,7 @@ def replace_parts(cfg: Config) -> None:
         OPTIM_WRAPPERS.register_module(name='AmpOptimWrapper', module=CPUAmpOptimWrapper, force=True)
 
 
-def build_runner(cfg: Config) -> Runner:
+def build_runner(cfg: Config, testing: bool = False) -> Runner:
     """Build the runner of a config of any of the task libraries.
 
     Checkpoints appear only when whole, and are read without running code in them, unless the config says
@@ -40,6 +46,8 @@ def build_runner(cfg: Config) -> Runner:
 
     Args:
         cfg (Config): The config; ``launcher`` and ``work_dir`` are set.
+        testing (bool): Whether the model is only tested, for which the checkpoint has to hold all of it. Defaults to
+            False.
 
     Returns:
         Runner: The runner, or what ``runner_type`` names.
@@ -48,7 +56,7 @@ def build_runner(cfg: Config) -> Runner:
     init_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     name_broken_data(runner)
-    runner.register_hook(StartWeightsHook())
+    runner.register_hook(StartWeightsHook(testing))
     if cfg.get('default_scope') == 'mmseg':
         runner.register_hook(SegmentationLabelHook())
     return runner

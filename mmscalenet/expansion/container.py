@@ -40,7 +40,6 @@ class PositionList(BaseModule):
         # is one of the base, and any map may grow from it.
         if share and self.layer_map != list(range(len(blocks))):
             self.positions.register_buffer('layer_map', torch.tensor(self.layer_map))
-        self.train(blocks[0].training)
 
     @property
     def num_base(self) -> int:
@@ -61,6 +60,11 @@ class PositionList(BaseModule):
         """For every position whether it was added to the base."""
         return added_positions(self.layer_map)
 
+    def own_modules(self) -> list[nn.Module]:
+        """What is not the base's: what positions own and, where nothing is shared, the blocks that were added."""
+        copies = [] if self.share else [self.block_of(p) for p, is_added in enumerate(self.added) if is_added]
+        return [self.positions, *copies]
+
     def block_of(self, position: int) -> nn.Module:
         return self.get_submodule(str(self.layer_map[position] if self.share else position))
 
@@ -70,7 +74,10 @@ class PositionList(BaseModule):
     def __iter__(self) -> Iterator[partial]:
         return (self[p] for p in range(len(self)))
 
-    def __getitem__(self, position: int) -> partial:
+    def __getitem__(self, position: int | slice) -> partial | list[partial]:
+        if isinstance(position, slice):
+            return [self[p] for p in range(len(self))[position]]
+        position = range(len(self))[position]
         return partial(self.positions[position], self.block_of(position))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, strict: bool,
@@ -80,8 +87,20 @@ class PositionList(BaseModule):
             # not into error_msgs: mmengine's runners load without strict, and would go on after a warning
             raise RuntimeError(f'{prefix}positions: the checkpoint was trained with layer_map={given.tolist()}, the '
                                f'model has layer_map={self.layer_map}; give the model the layer_map of the checkpoint')
+        self._add_norms(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
                                       error_msgs)
+
+    def _add_norms(self, state_dict: dict, prefix: str) -> None:
+        """Positions start with the blocks' norms where base weights come by name, as from a classifier's file."""
+        for p, position in enumerate(self.positions):
+            for name in ('norm1', 'norm2'):
+                if getattr(position, name) is not None:
+                    block = self.layer_map[p]  # own norms go with sharing alone
+                    shared = f'{prefix}{block}.{getattr(position.split, name)}.'
+                    for key in [key for key in state_dict if key.startswith(shared)]:
+                        own = f'{prefix}positions.{p}.{name}.{key.removeprefix(shared)}'
+                        state_dict.setdefault(own, state_dict[key])
 
     @torch.no_grad()
     def sync_norms(self) -> None:

@@ -13,7 +13,7 @@ from mmscalenet.registry import ADAPTERS
 from .adapters import Adapter
 from .container import PositionList
 from .expanded import Expanded, bind, position_lists
-from .families import block_owners, prepare_block, window_period
+from .families import block_owners, checkpoints_itself, prepare_block, window_period
 from .layer_map import LAYER_MAPS, added_positions, build_layer_map, position_of_block
 from .position import Position
 
@@ -94,7 +94,7 @@ def expand(backbone: nn.Module,
                 gate=gate if is_added else None,
                 own_norms=unshare == 'norms' and is_added,
                 drop_path=next(rates),
-                with_cp=with_cp))
+                with_cp=with_cp or checkpoints_itself(block)))
         if not share:
             blocks = [copy.deepcopy(blocks[i]) if is_added else blocks[i]
                       for i, is_added in zip(layer_map, added_positions(layer_map), strict=True)]
@@ -106,6 +106,7 @@ def expand(backbone: nn.Module,
             prepare_block(block)
         container = PositionList(blocks, layer_map, positions, share)
         container.positions.to(next(blocks[0].parameters()))  # device and dtype
+        container.train(backbone.training)
         setattr(owner, attribute, container)
     if taps is not None:
         backbone.out_indices = taps
@@ -132,8 +133,14 @@ def _check_options(adapter: object, share: object, gate: object, unshare: object
         raise ValueError(f'unshare={unshare!r} has no meaning with share=False, where nothing is shared')
     if freeze not in ALLOWED_FREEZE:
         raise ValueError(f'freeze={freeze!r} is not allowed; allowed are {ALLOWED_FREEZE}')
-    if drop_path_rate is not None and not (_is_finite(drop_path_rate) and 0 <= drop_path_rate < 1):
-        raise ValueError(f'drop_path_rate={drop_path_rate!r} is not allowed; give a number in [0, 1)')
+    if drop_path_rate is not None:
+        check_drop_path_rate(drop_path_rate)
+
+
+def check_drop_path_rate(rate: object) -> None:
+    """Raise a ValueError for what is no rate."""
+    if not (_is_finite(rate) and 0 <= rate < 1):
+        raise ValueError(f'drop_path_rate={rate!r} is not allowed; give a number in [0, 1)')
 
 
 def _is_finite(value: object) -> bool:
@@ -215,6 +222,10 @@ def _moved_taps(backbone: nn.Module, maps: dict[str, list[int]]) -> list[int] | 
     if 'layers' not in maps or not hasattr(backbone, 'out_indices'):
         return None
     depth, length = max(maps['layers']) + 1, len(maps['layers'])
+    wrong = [i for i in backbone.out_indices if not -depth <= i < depth]
+    if wrong:
+        raise ValueError(f'out_indices={list(backbone.out_indices)}: {wrong[0]} is not allowed; the backbone has '
+                         f'blocks 0 to {depth - 1}')
     return [position_of_block(i if i >= 0 else depth + i, depth, length) for i in backbone.out_indices]
 
 

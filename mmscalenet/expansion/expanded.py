@@ -61,15 +61,20 @@ class Expanded:
         """Freeze what ``freeze`` and the parent's ``frozen_stages`` ask for.
 
         ``frozen_stages`` of a plain transformer counts blocks. They are frozen wherever they run; what positions own
-        is frozen with them only in the leading positions that run frozen blocks alone, as later ones need it.
+        is frozen with them only in the leading positions that run frozen blocks alone, as later ones need it. Parents
+        freeze the stages of a Swin when they are told to train; here too before that, as an optimizer and
+        DistributedDataParallel may be built earlier.
         """
         lists = position_lists(self)
         if self.freeze == 'base':
-            own = {id(p) for positions in lists.values() for p in positions.positions.parameters()}
+            own = {id(p) for positions in lists.values() for module in positions.own_modules()
+                   for p in module.parameters()}
             for parameter in self.parameters():
                 if id(parameter) not in own:
                     parameter.requires_grad_(False)
         frozen = getattr(self, 'frozen_stages', -1)
+        if 'layers' not in lists and hasattr(self, '_freeze_stages'):
+            self._freeze_stages()
         if 'layers' not in lists or frozen <= 0:
             return
         layers = lists['layers']

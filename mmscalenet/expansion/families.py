@@ -49,9 +49,10 @@ def block_owners(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
     """Where the blocks are: dotted name of each list -> (module that owns it, its attribute there).
 
     Raises:
-        TypeError: If the backbone has neither ``layers`` nor ``stages`` with ``blocks``.
+        TypeError: If the backbone has neither ``layers``, each of them a block, nor ``stages`` with ``blocks``.
     """
-    if isinstance(getattr(backbone, 'layers', None), nn.Module):
+    layers = getattr(backbone, 'layers', None)
+    if isinstance(layers, nn.Module) and not any(isinstance(layer, nn.ModuleList) for layer in layers):  # those: stages
         return {'layers': (backbone, 'layers')}
     stages = getattr(backbone, 'stages', None)
     if isinstance(stages, nn.ModuleList) and all(hasattr(stage, 'blocks') for stage in stages):
@@ -68,6 +69,11 @@ def window_period(block: nn.Module) -> int:
 def window_shift(block: nn.Module) -> int | None:
     """Shift of the block's window in tokens; None where there are no windows."""
     return getattr(getattr(block, 'attn', None), 'shift_size', None)
+
+
+def checkpoints_itself(block: nn.Module) -> bool:
+    """Whether a block was built with ``with_cp``, in a forward that positions do not call."""
+    return split_of(block) is not None and getattr(block, 'with_cp', False)
 
 
 def prepare_block(block: nn.Module) -> None:

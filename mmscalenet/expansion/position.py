@@ -39,7 +39,7 @@ class Position(BaseModule):
         self.with_cp = with_cp
         self.drop_path = DropPath(drop_path)
         self.adapter = adapter
-        #: Given the attention and its input, runs the one on the other; e.g. within windows. None: as it is.
+        #: Given the attention, its input and its own ``hw_shape``, runs the one on the other, e.g. within windows.
         self.around_attention: nn.Module | None = None
         self.gate_init = gate
         if gate is not None:
@@ -51,8 +51,9 @@ class Position(BaseModule):
             if self.split is None:
                 raise ValueError(f"unshare='norms' is not possible for a {type(block).__name__}: where its norms are "
                                  'is not known; allowed there is unshare=None')
-            self.norm1 = copy.deepcopy(getattr(block, self.split.norm1))
-            self.norm2 = copy.deepcopy(getattr(block, self.split.norm2))
+            # trained even where the block's are frozen: that is for ``apply_freezing`` to say
+            self.norm1 = copy.deepcopy(getattr(block, self.split.norm1)).requires_grad_(True)
+            self.norm2 = copy.deepcopy(getattr(block, self.split.norm2)).requires_grad_(True)
 
     def reset_parameters(self) -> None:
         """Adapter and gate back to their start; own norms are kept (see :meth:`PositionList.sync_norms`)."""
@@ -64,6 +65,8 @@ class Position(BaseModule):
     def forward(self, block: nn.Module, x: Tensor, *args) -> Tensor:
         """Run ``block`` on ``x`` (B, N, C); ``args`` are what the parent gives its blocks (Swin: ``hw_shape``)."""
         run = self._run if self.split else self._run_whole
+        if self.around_attention is not None:  # an argument, as another image may have run when it is recomputed
+            args = (*args, self.around_attention.hw_shape)
         if self.with_cp and torch.is_grad_enabled():
             # the reentrant kind fails under DDP once a block is used twice
             return checkpoint(run, block, x, *args, use_reentrant=False)

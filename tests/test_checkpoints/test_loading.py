@@ -4,7 +4,9 @@ import re
 import pytest
 import torch
 import torch.nn.functional as F
-from checkpoint_zoo import SOURCES, TAKERS, TARGETS, maps, mmpretrain_swin, mmpretrain_vit, mmseg_vit, randomise
+from checkpoint_zoo import SOURCES, TAKERS, TARGETS, VIT, maps, mmpretrain_swin, mmpretrain_vit, mmseg_vit, randomise
+from mmengine.model.weight_init import PretrainedInit
+from mmpretrain.models.backbones import SwinTransformerV2
 from mmpretrain.models.utils import resize_pos_embed
 
 import mmscalenet
@@ -359,3 +361,33 @@ def test_report(tmp_path, logged):
     assert lines[3] == ('  ignored: head (2), layers.*.blocks.*.attn.relative_position_index (6), '
                         'layers.*.blocks.*.attn_mask (3)')
     assert len(lines) == 4 and max(map(len, lines)) < 400
+
+
+@pytest.mark.parametrize('kind', [
+    PretrainedInit, 'mmengine.Pretrained', 'mmengine.model.weight_init.PretrainedInit', None
+])
+def test_init_cfg_of_any_spelling_is_ours(kind, tmp_path):
+    """The parents' own loading would leave out silently what has other names."""
+    file = file_of('timm_deit')
+    torch.save(file, tmp_path / 'official.pth')
+    config = dict(checkpoint=str(tmp_path / 'official.pth'))
+    reference = mmpretrain_vit()
+    load_pretrained(reference, tmp_path / 'official.pth')
+    options = dict(arch=dict(**VIT, feedforward_channels=128), img_size=32, patch_size=8, scale=1, adapter=None)
+    model = mmscalenet.ScaleNetDeiT(**options, init_cfg=config if kind is None else dict(config, type=kind))
+    model.init_weights()
+    assert all(value.equal(model.state_dict()[name]) for name, value in reference.state_dict().items())
+
+
+def test_lora_crosses_libraries():
+    source = randomise(mmscalenet.expand(mmpretrain_vit(), adapter=dict(type='LoRA', rank=2)))
+    model = mmscalenet.expand(mmseg_vit(), adapter=dict(type='LoRA', rank=2))
+    load_pretrained(model, source.state_dict())
+    for value, wanted in zip(maps(model, 'vit'), maps(source, 'vit'), strict=True):
+        torch.testing.assert_close(value, wanted, atol=1e-5, rtol=1e-5)
+
+
+def test_swin_v2_is_refused_by_name():
+    file = SwinTransformerV2(arch=dict(embed_dims=8, depths=[1] * 4, num_heads=[1] * 4, extra_norm_every_n_blocks=0),
+                             img_size=64, window_size=[2] * 4).state_dict()
+    refuse(TARGETS['mmdet_swin'](), file, 'a Swin V2, which has another attention')

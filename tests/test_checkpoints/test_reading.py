@@ -228,6 +228,9 @@ def test_url(tmp_path, monkeypatch):
     served.mkdir()
     torch.save({'weight': torch.ones(2)}, served / 'model.pth')
     (served / 'page.pth').write_text('<html></html>')
+    for number, folder in enumerate('ab'):  # on some sites all files have one name
+        (served / folder).mkdir()
+        torch.save({'weight': torch.full((2, ), number)}, served / folder / 'model.bin')
     monkeypatch.setattr(torch.hub, '_hub_dir', str(hub))
 
     class Handler(http.server.SimpleHTTPRequestHandler):
@@ -243,13 +246,16 @@ def test_url(tmp_path, monkeypatch):
             read_checkpoint(f'{url}/none.pth')
         with pytest.raises(CheckpointError, match=r'page\.pth: this is a web page'):
             read_checkpoint(f'{url}/page.pth')
+        for _ in range(2):
+            assert [read_checkpoint(f'{url}/{folder}/model.bin')['weight'][0] for folder in 'ab'] == [0, 1]
     finally:
         server.shutdown()
         server.server_close()
     assert read_checkpoint(f'{url}/model.pth')['weight'].tolist() == [1, 1]  # kept
     with pytest.raises(CheckpointError, match='download failed'):
         read_checkpoint(f'{url}/other.pth')
-    assert [path.name for path in hub.rglob('*.*')] == ['model.pth']  # what was refused is not
+    names = sorted(path.name for path in hub.rglob('*.*') if path.suffix != '.url')
+    assert len(names) == 3 and {'model.bin', 'model.pth'} < {*names}  # what was refused is not
     kept = hub / 'checkpoints' / 'model.pth'
     kept.write_bytes(b'')
     with pytest.raises(CheckpointError, match=rf'kept at {kept}\): the file is empty'):

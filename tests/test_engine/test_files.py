@@ -5,7 +5,9 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.fileio import get_file_backend
+from safetensors.torch import save_file
 
+from mmscalenet.checkpoints import read_checkpoint
 from mmscalenet.engine import UsageError, WholeFileBackend, check_checkpoint, is_whole, remove_temporary, whole_file
 from mmscalenet.engine.runner import replace_parts
 
@@ -18,6 +20,13 @@ def test_backend_writes_bytes_and_text(tmp_path):
     assert backend.get(tmp_path / 'new/folder/file') == b'abc'
     assert backend.get_text(tmp_path / 'text') == 'kleiner'
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ['text']
+
+
+@pytest.mark.parametrize('name', ['model.safetensors', 'MODEL.SAFETENSORS'])
+def test_safetensors_are_left_to_their_reader(name, tmp_path):
+    save_file({'weight': torch.ones(2)}, tmp_path / name)
+    check_checkpoint(str(tmp_path / name), 'checkpoint')
+    assert read_checkpoint(tmp_path / name)['weight'].tolist() == [1, 1]
 
 
 def test_a_writer_that_fails_leaves_the_old_file(tmp_path):

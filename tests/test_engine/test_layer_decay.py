@@ -169,3 +169,17 @@ def test_a_model_without_depths_is_refused():
     with pytest.raises(TypeError, match='Linear has `get_layer_depth`'):
         LayerDecayOptimWrapperConstructor(
             dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=1.)))(torch.nn.Linear(2, 2))
+
+
+def test_two_backbones_have_depths_of_their_own():
+    model = torch.nn.ModuleDict({name: Holder(build_scalenet('mmpretrain-vit')) for name in ('student', 'teacher')})
+    wrapper = build(model, layer_decay_rate=0.5)
+    for part in model.values():
+        assert group_of(wrapper, part.backbone.patch_embed.projection.weight)['lr'] == pytest.approx(0.5**5)
+        assert group_of(wrapper, part.head.weight)['lr'] == 1
+
+
+@pytest.mark.parametrize('custom', [dict(lr_mul=10.), 10, dict(lr_mult=-1.), dict(decay_mult='0')])
+def test_a_custom_key_that_says_nothing_is_refused(custom):
+    with pytest.raises(ValueError, match="custom_keys has 'gate'.*give dict\\(lr_mult=, decay_mult=\\)"):
+        build(Holder(build_scalenet('mmpretrain-vit', gate=0)), custom_keys=dict(gate=custom))

@@ -5,6 +5,7 @@ import pickle
 import pytest
 import torch
 from mmengine.runner.checkpoint import load_state_dict
+from mmseg.models import MixVisionTransformer
 from parents import DEIT_ARCH, PARENTS, SWIN_ARCH, build_parent, build_scalenet, copy_base, flatten, image, randomise
 
 import mmscalenet
@@ -375,3 +376,70 @@ def test_base_weights_load_by_name():
     copy_base(parent, ours)
     parent.eval()
     assert_equal(ours(image((32, 32))), parent(image((32, 32))))
+
+
+def test_own_norms_start_as_the_blocks_where_weights_come_by_name():
+    """As from a whole classifier's ``init_cfg``, which does not ask the backbone."""
+    parent = build_parent('mmpretrain-vit')
+    own = build_scalenet('mmpretrain-vit', unshare='norms', adapter=None).eval()
+    shared = build_scalenet('mmpretrain-vit', adapter=None).eval()
+    for model in own, shared:
+        copy_base(parent, model)
+    assert_equal(own(image()), shared(image()))
+    moved(own)
+    fresh = build_scalenet('mmpretrain-vit', unshare='norms', adapter=None).eval()
+    fresh.load_state_dict(own.state_dict())  # those in the file count
+    assert_equal(fresh(image()), own(image()))
+
+
+def test_norms_of_positions_that_train_train():
+    model = build_scalenet('mmpretrain-vit', unshare='norms', frozen_stages=2).train()
+    trained = [position.norm1.weight.requires_grad for position in model.layers.positions[4:]]
+    assert trained == [True] * 4 and not model.layers.blocks[0].ln1.weight.requires_grad
+
+
+@pytest.mark.parametrize('name', ['mmpretrain-swin', 'mmdet-swin', 'mmseg-swin'])
+def test_stages_of_a_swin_are_frozen_before_it_is_told_to_train(name):
+    """Optimizers and DistributedDataParallel look at what is frozen when they are built."""
+    model = build_scalenet(name, frozen_stages=1)
+    before = [key for key, value in model.named_parameters() if value.requires_grad]
+    model.train()
+    assert before == [key for key, value in model.named_parameters() if value.requires_grad]
+    assert not any(key.startswith(('patch_embed', 'stages.0')) for key in before) and len(before) > 50
+
+
+def test_a_fresh_model_trains_though_its_first_block_is_frozen():
+    model = build_scalenet('mmpretrain-vit', frozen_stages=1, drop_path_rate=0.5)
+    assert [block.training for block in model.layers.blocks] == [False, True, True, True]
+    assert model.layers.positions[-1].training
+
+
+def test_frozen_base_without_sharing_trains_the_added_blocks():
+    """LLaMA Pro: copies that start closed, between blocks that stay as they are."""
+    model = build_scalenet('mmpretrain-vit', share=False, freeze='base', adapter=None, gate=0.).train()
+    trained = {key.rsplit('.', 2)[0] for key, value in model.named_parameters() if value.requires_grad}
+    assert {key.split('.')[1] for key in trained} == {'4', '5', '6', '7', 'positions'}
+
+
+@pytest.mark.parametrize('name', ['mmpretrain-swin', 'mmdet-swin', 'mmseg-swin', 'mmseg-vit'])
+def test_a_parent_that_checkpoints_goes_on_to(name):
+    model = mmscalenet.expand(build_parent(name, with_cp=True))
+    assert all(position.with_cp for positions in position_lists(model).values() for position in positions.positions)
+
+
+@pytest.mark.parametrize('share', [True, False])
+def test_layers_are_indexed_as_a_list(share):
+    layers = build_scalenet('mmpretrain-vit', share=share).layers
+    positions = list(layers.positions)
+    assert [run.func for run in layers[:3]] == positions[:3] and layers[-1].func is positions[-1]
+    assert [run.func for run in layers] == positions
+    with pytest.raises(IndexError):
+        layers[8]
+
+
+def test_what_cannot_be_expanded_is_not():
+    """SegFormer keeps stages in ``layers``; and a parent that gives nothing gives nothing grown."""
+    with pytest.raises(TypeError, match='cannot expand a MixVisionTransformer'):
+        mmscalenet.expand(MixVisionTransformer(embed_dims=8, num_layers=[1, 1, 1, 1]))
+    with pytest.raises(ValueError, match='out_indices=\\[4\\]: 4 is not allowed; the backbone has blocks 0 to 3'):
+        mmscalenet.expand(build_parent('mmpretrain-vit', out_indices=[4]))

@@ -7,7 +7,7 @@ from mmdet.models.backbones.swin import ShiftWindowMSA as MMDetMSA
 from mmengine.utils import digit_version
 from mmpretrain.models.utils.attention import ShiftWindowMSA as MMPretrainMSA
 from mmseg.models.backbones.swin import ShiftWindowMSA as MMSegMSA
-from parents import build_parent, flatten, image, randomise
+from parents import build_parent, build_scalenet, flatten, image, randomise
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from mmscalenet.models.layers import WindowAttention, use_sdpa
@@ -93,6 +93,20 @@ def test_a_compiler_leaves_none_of_its_tensors_behind():
     tokens = torch.arange(11 * 13)
     assert torch.equal(tokens[order][places], tokens)
     assert sorted([*places.tolist(), *padding.tolist()]) == list(range(12 * 16))
+
+
+def test_a_compiled_model_has_the_same_gradients():
+    """In maps that need padding; a compiler loses those of functions that change a tensor in place."""
+    model = build_scalenet('mmdet-swin', depths=(2, 2), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1),
+                           drop_path_rate=0.)
+    x = torch.randn(1, 3, 50, 93)
+    grads = []
+    for run in model, torch.compile(model, backend='eager'):
+        model.zero_grad()
+        sum(out.square().sum() for out in run(x)).backward()
+        grads.append([parameter.grad.clone() for parameter in model.parameters()])
+    for left, right in zip(*grads, strict=True):
+        torch.testing.assert_close(left, right)
 
 
 def test_masks_made_in_inference_mode_serve_training():

@@ -88,6 +88,17 @@ def test_base_checkpoint_loads_and_trains(tmp_path):
     assert all(p.grad is not None for n, p in model.named_parameters())
 
 
+def test_checkpointing_recomputes_each_image_with_its_own_windows():
+    """Both images run before the gradients of either, as in semi-supervised training."""
+    grads = []
+    for with_cp in False, True:
+        torch.manual_seed(0)
+        model = build(window_size=3, global_positions=2, with_cp=with_cp).train()
+        sum(model(image(size))[0].square().sum() for size in ((48, 72), (72, 48), (64, 64))).backward()
+        grads.append([parameter.grad for parameter in model.parameters()])
+    assert all(map(torch.equal, *grads))
+
+
 @pytest.mark.parametrize('layer_map, uses', [('cyclic', [1, 3, 5, 7]), ('interleaved', [2, 3, 6, 7])])
 def test_gate_0_starts_as_the_windowed_base_where_all_uses_of_its_global_blocks_are_global(layer_map, uses, logged):
     base = build(window_size=3, global_positions=2, scale=1, adapter=None)

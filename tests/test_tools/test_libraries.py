@@ -4,6 +4,8 @@ import pickle
 import pytest
 import torch
 
+from mmscalenet.apis import Inferencer
+
 LAST = {'cls': 'epoch_1.pth', 'det': 'epoch_1.pth', 'seg': 'iter_2.pth'}
 METRIC = {'cls': 'accuracy/top1', 'det': 'coco/segm_mAP', 'seg': 'mIoU'}
 IMAGES = {'cls': 8, 'det': 4, 'seg': 4}
@@ -52,6 +54,20 @@ def test_train_and_test(library, tool, tmp_path, capfd):
     else:
         tool(*tta)
         assert METRIC[task] in capfd.readouterr().out
+
+
+def test_tta_is_the_mean_of_both_flips(cls_fields, write_config, tool, tmp_path, tiny_data):
+    """Of the trained model, head included: the reference runs each flip by itself."""
+    config = write_config(cls_fields)
+    tool('train.py', config, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+    checkpoint = tmp_path / 'work_dirs/tiny/epoch_1.pth'
+    tool('test.py', config, checkpoint, '--tta', '--out', 'tta.pkl')
+    results = pickle.loads((tmp_path / 'tta.pkl').read_bytes())
+    inferencer = Inferencer(config, checkpoint, device='cpu')
+    images = [inferencer.load(path) for path in sorted((tiny_data / 'cls').rglob('*.*'))]
+    for image, result in zip(images, results, strict=True):
+        flips = [sample.pred_score for sample in inferencer([image, image[:, ::-1].copy()])]
+        torch.testing.assert_close(result['pred_score'], sum(flips) / 2)
 
 
 def test_amp(library, tool, tmp_path, monkeypatch, capfd):

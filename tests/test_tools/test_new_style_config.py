@@ -10,7 +10,8 @@ from mmscalenet.apis import Inferencer
 
 CONFIG = '''
 from mmengine.dataset import DefaultSampler
-from mmengine.optim import OptimWrapper
+from mmengine.hooks import CheckpointHook
+from mmengine.optim import AmpOptimWrapper
 from mmpretrain.datasets import CustomDataset, LoadImageFromFile, PackInputs
 from mmpretrain.evaluation import Accuracy
 from mmpretrain.models import CrossEntropyLoss, GlobalAveragePooling, ImageClassifier, LinearClsHead
@@ -34,7 +35,8 @@ train_dataloader = dict(
     sampler=dict(type=DefaultSampler, shuffle=False))
 val_dataloader = test_dataloader = train_dataloader
 val_evaluator = test_evaluator = dict(type=Accuracy, topk=(1, ))
-optim_wrapper = dict(type=OptimWrapper, optimizer=dict(type=SGD, lr=0.01))
+optim_wrapper = dict(type=AmpOptimWrapper, dtype='bfloat16', optimizer=dict(type=SGD, lr=0.01))
+default_hooks = dict(checkpoint=dict(type=CheckpointHook, interval=1))
 train_cfg = dict(by_epoch=True, max_epochs=1)
 val_cfg = dict()
 test_cfg = dict()
@@ -44,7 +46,8 @@ test_cfg = dict()
 def test_a_config_of_classes(tiny_data, tool, tmp_path, capfd):
     config = tmp_path / 'new_style.py'
     config.write_text(CONFIG.format(data=str(tiny_data / 'cls')))
-    tool('train.py', config, '--amp')
+    tool('train.py', config)
+    assert 'WholeCheckpointHook' in capfd.readouterr().out
     checkpoint = tmp_path / 'work_dirs/new_style/epoch_1.pth'
     state = torch.load(checkpoint, map_location='cpu', weights_only=False)['state_dict']
     assert 'backbone.stages.0.blocks.positions.layer_map' in state

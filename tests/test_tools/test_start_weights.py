@@ -1,8 +1,16 @@
 """What a run starts from: ``load_from`` and tools/test.py fit the backbone as ``init_cfg`` does, or refuse."""
+import copy
+from types import SimpleNamespace
+
 import pytest
 import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models import VisionTransformer
 from test_train_options import refused
+
+from mmscalenet.engine.hooks import StartWeightsHook
 
 EMA = dict(type='EMAHook')
 
@@ -63,3 +71,53 @@ def test_what_does_not_fit_is_refused(script, cls_fields, write_config, tool, tm
     arguments = ('other.pth', ) if script == 'test.py' else ('--cfg-options', 'load_from=other.pth')
     line = refused(tool, capfd, script, write_config(cls_fields), *arguments)
     assert 'other.pth does not fit ScaleNetDeiT' in line and 'the file has 3 blocks' in line
+
+
+def test_a_test_needs_every_weight(cls_fields, cls_base, write_config, tool, tmp_path, capfd):
+    """mmengine would log what is missing, and print the accuracy of a random head or of half of the model."""
+    grown, plain = write_config(cls_fields, 'grown'), copy.deepcopy(cls_fields)
+    plain['model']['backbone'].update(type='VisionTransformer')
+    del plain['model']['backbone']['scale']
+    plain = write_config(plain, 'plain')
+    tool('train.py', grown, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+    path = tmp_path / 'work_dirs/grown/epoch_1.pth'
+    assert 'of a grown model, and the config has no place for' in refused(tool, capfd, 'test.py', plain, path)
+    torch.save(cls_base, tmp_path / 'backbone.pth')
+    assert 'It lacks head.layers.head.weight' in refused(tool, capfd, 'test.py', grown, 'backbone.pth')
+    assert 'size mismatch for head' in refused(tool, capfd, 'test.py', grown, path, '--cfg-options',
+                                               'model.head.num_classes=5')
+    compiled = {f'_orig_mod.{key}': value for key, value in weights(path).items()}
+    torch.save(dict(state_dict=compiled), tmp_path / 'compiled.pth')
+    capfd.readouterr()
+    # the config that a resumed run leaves says so, and a test needs no data to train with
+    tool('test.py', grown, 'compiled.pth', '--cfg-options', 'resume=True', 'train_dataloader.dataset.data_root=none')
+    assert 'accuracy/top1' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize('change', ['model.backbone.scale=3', 'model.backbone.adapter.ratio=0.5'])
+def test_another_backbone_is_not_resumed(change, cls_fields, write_config, tool, tmp_path, capfd):
+    cls_fields['model']['backbone']['adapter'] = dict(type='ParallelAdapter')
+    config = write_config(cls_fields)
+    tool('train.py', config, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+    line = refused(tool, capfd, 'train.py', config, '--resume', '--no-validate', '--cfg-options', change)
+    assert 'was written with another backbone' in line and 'start a new run with load_from' in line
+
+
+def test_a_detector_inside_of_another_model(det_fields, write_config, tool, tmp_path):
+    """SoftTeacher gives the names of a plain detector to its student and its teacher by itself."""
+    config = write_config(base_of(det_fields), 'base')
+    tool('train.py', config, '--no-validate')
+    path = tmp_path / 'work_dirs/base/epoch_1.pth'
+    base = weights(path)
+    init_default_scope('mmdet')
+    model = MODELS.build(dict(
+        type='SoftTeacher', detector=Config.fromfile(write_config(det_fields)).model,
+        semi_train_cfg=dict(freeze_teacher=True),
+        data_preprocessor=dict(type='MultiBranchDataPreprocessor', data_preprocessor=dict(type='DetDataPreprocessor'))))
+    runner = SimpleNamespace(model=model, _resume=False, _load_from=str(path))
+    checkpoint = dict(state_dict=base)
+    StartWeightsHook().after_load_checkpoint(runner, checkpoint)
+    load_state_dict(model, checkpoint['state_dict'])
+    result = model.state_dict()
+    for part in 'student', 'teacher':
+        assert all(value.equal(result[f'{part}.{key}']) for key, value in base.items() if 'data_prep' not in key)

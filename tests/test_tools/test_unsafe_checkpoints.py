@@ -22,7 +22,8 @@ class Attack:
 def attack(cls_base, tmp_path):
     """A file with weights that fit which runs code, and the folder that then exists."""
     path, made = tmp_path / 'attack.pth', tmp_path / 'made'
-    torch.save(dict(state_dict=cls_base, meta=dict(epoch=0, iter=0, note=Attack(made))), path)
+    head = {'head.layers.head.weight': torch.zeros(2, 16), 'head.layers.head.bias': torch.zeros(2)}
+    torch.save(dict(state_dict={**cls_base, **head}, meta=dict(epoch=0, iter=0, note=Attack(made))), path)
     return path, made
 
 

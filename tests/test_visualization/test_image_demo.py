@@ -67,6 +67,15 @@ def test_folder(task, request, write_config, weights, tool, tmp_path, tiny_data)
         assert entry['name'] == ('none', 'red', 'green')[entry['label']]
 
 
+def test_pictures_may_go_beside_the_images(cls_fields, write_config, weights, tool, tmp_path, tiny_data):
+    config = write_config(cls_fields)
+    shutil.copytree(tiny_data / 'cls', tmp_path / 'photos')
+    images = [path for path in (tmp_path / 'photos').rglob('*.*')]
+    for _ in range(2):
+        tool(SCRIPT, 'photos', config, weights(config), '--out', 'photos')
+        assert len([path for path in (tmp_path / 'photos').rglob('*.*')]) == 3 * len(images)
+
+
 def test_glob_and_single_image(cls_fields, write_config, weights, tool, tmp_path, tiny_data):
     config = write_config(cls_fields)
     checkpoint = weights(config)

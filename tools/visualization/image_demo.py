@@ -29,8 +29,14 @@ from mmscalenet.engine import UsageError, check_checkpoint, one_line_errors, rea
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 
 
+def is_ours(path: Path) -> bool:
+    """Whether a picture has a name as :func:`save` gives it: ``photo.jpg.png``, ``photo.jpg.map.png``."""
+    stem = path.name.removesuffix('.png').removesuffix('.map')
+    return path.suffix == '.png' and Path(stem).suffix.lower() in SUFFIXES
+
+
 def find_images(source: str, out: Path) -> tuple[list[Path], Path]:
-    """The images that ``source`` names, those below ``out`` left out, and the folder they lie in.
+    """The images that ``source`` names, pictures of ours below ``out`` left out, and the folder they lie in.
 
     Raises:
         UsageError: If there is none.
@@ -39,7 +45,7 @@ def find_images(source: str, out: Path) -> tuple[list[Path], Path]:
         return [Path(source)], Path(source).parent
     found = Path(source).rglob('*') if os.path.isdir(source) else map(Path, glob.glob(source, recursive=True))
     images = sorted(path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()
-                    and out.resolve() not in path.resolve().parents)
+                    and not (is_ours(path) and out.resolve() in path.resolve().parents))
     if not images:
         raise UsageError(f'no image found: "{source}" is to be an image, a folder with images or a pattern that '
                          f'matches some, e.g. "photos/*.jpg" in quotes. Endings looked for: {" ".join(SUFFIXES)}')

@@ -1,9 +1,14 @@
 """The weights that a run starts from, in the names and sizes of its backbone."""
-from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
-from mmengine.runner import Runner
+import re
 
-from mmscalenet.checkpoints import load_content
+from mmengine.hooks import Hook
+from mmengine.model import BaseTTAModel, is_model_wrapper
+from mmengine.runner import Runner
+from torch import nn
+
+from mmscalenet.checkpoints import CheckpointError, load_content
+from mmscalenet.checkpoints.errors import some
+from mmscalenet.checkpoints.formats import find_backbone
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
 
@@ -11,29 +16,74 @@ class StartWeightsHook(Hook):
     """``load_from`` and tools/test.py take for a ScaleNet what its ``init_cfg`` takes, and refuse what that refuses.
 
     mmengine copies the tensors whose names and shapes agree, warns of the others and goes on, with a backbone of random
-    weights if it comes to that. Heads are still loaded so, as fine-tuning on other classes needs it. What ``--resume``
-    loads was written by the same run and stays as it is.
+    weights if it comes to that. Heads are still loaded so, as fine-tuning on other classes needs it; for a test every
+    weight has to be there, but for adapters and gates: a base may be tested as the grown model that it starts. What
+    ``--resume`` loads has to be of the same backbone, and stays as it is.
+
+    Args:
+        testing (bool): Whether the model is tested as it is loaded. Defaults to False.
 
     Raises:
-        CheckpointError: If the backbone in the checkpoint does not fit.
+        CheckpointError: If what is in the checkpoint does not fit.
     """
     priority = 'VERY_HIGH'  # before EMAHook, which copies the weights
 
+    def __init__(self, testing: bool = False) -> None:
+        self.testing = testing
+
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if runner._resume:
-            return
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        state = {str(name).removeprefix('module.'): value
+        model = runner.model
+        while is_model_wrapper(model) or isinstance(model, BaseTTAModel):  # mmengine loads into what is inside as well
+            model = model.module
+        # what DistributedDataParallel and torch.compile put in front
+        state = {re.sub(r'^((module|_orig_mod)\.)+', '', str(name)): value
                  for name, value in checkpoint.get('state_dict', checkpoint).items()}
-        for name, module in model.named_modules():
-            if not isinstance(module, ScaleNet):
-                continue
+        backbones = {name: module for name, module in model.named_modules() if isinstance(module, ScaleNet)}
+        if runner._resume:
+            _check_resumed(backbones, state)
+            return
+        for name, module in backbones.items():
             part = {key: value for key, value in state.items() if key.startswith(f'{name}.')}
             if part:
                 load_content(module, part, runner._load_from, name)
                 state = {key: value for key, value in state.items() if key not in part}
             else:  # the file of a backbone alone, or of a model that has another name for it
                 load_content(module, checkpoint, runner._load_from)
-                state = {key: value for key, value in state.items() if key in model.state_dict()}
+                prefix = find_backbone(state)
+                if prefix and name.endswith(f'.{prefix}'[:-1]):
+                    # that of a part of this model, which puts its own prefix in front: a detector for SoftTeacher
+                    state = {key: value for key, value in state.items() if not key.startswith(prefix)}
+                    name = prefix[:-1]
+                else:
+                    state = {key: value for key, value in state.items() if key in model.state_dict()}
             state.update((f'{name}.{key}', value) for key, value in module.state_dict().items())
+        if self.testing:
+            _check_whole(model, state, runner._load_from)
         checkpoint['state_dict'] = state
+
+
+def _check_resumed(backbones: dict[str, nn.Module], state: dict) -> None:
+    """mmengine would load what agrees, and fail later, in the optimizer's first step at best."""
+    for name, module in backbones.items():
+        file = {key.removeprefix(f'{name}.'): value.shape for key, value in state.items() if key.startswith(f'{name}.')}
+        model = {key: value.shape for key, value in module.state_dict().items()}
+        other = sorted(key for key in {*file, *model} if file.get(key) != model.get(key))
+        if other:
+            raise CheckpointError(
+                f'the checkpoint to resume from was written with another {name}: they differ in {some(other)}. Resume '
+                'with the config of that run, as in its work directory, or start a new run with load_from')
+
+
+def _check_whole(model: nn.Module, state: dict, name: str) -> None:
+    try:
+        result = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f'{name} does not fit the config: {error}') from None
+    parameters = dict(model.named_parameters())
+    lacking = [key for key in result.missing_keys if key in parameters and '.positions.' not in key]
+    grown = [key for key in result.unexpected_keys if '.positions.' in key]
+    if lacking or grown:
+        raise CheckpointError('. '.join(
+            [f'{name} does not fit the config'] + [f'It lacks {some(lacking)}'] * bool(lacking)
+            + [f'It is of a grown model, and the config has no place for {some(grown)}'] * bool(grown)
+            + ['Give the config it was trained with']))

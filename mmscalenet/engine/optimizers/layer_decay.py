@@ -75,16 +75,32 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
             if name not in SETTINGS:
                 raise ValueError(f'paramwise_cfg has {name}={value!r}, which this constructor does not know; allowed '
                                  f'are {sorted(SETTINGS)}')
-            if name != 'custom_keys' and not (isinstance(value, (int, float)) and 0 < value < float('inf')):
+            if name == 'custom_keys':
+                _check_custom_keys(value)
+                continue
+            if not (isinstance(value, (int, float)) and 0 < value < float('inf')):
                 raise ValueError(f'paramwise_cfg: {name}={value!r} is not allowed; give a positive number')
 
 
+def _check_custom_keys(custom_keys: dict) -> None:
+    for key, custom in custom_keys.items():
+        if not (isinstance(custom, dict) and set(custom) <= {'lr_mult', 'decay_mult'}
+                and all(isinstance(factor, (int, float)) and 0 <= factor < float('inf') for factor in custom.values())):
+            raise ValueError(f'paramwise_cfg: custom_keys has {key!r}: {custom!r}; give dict(lr_mult=, decay_mult=) '
+                             'with numbers from 0 on')
+
+
 def _depth_function(model: nn.Module) -> Callable[[str], tuple[int, int]]:
-    for name, module in model.named_modules():
-        # a classifier of mmpretrain has it too, and passes on to its backbone
-        if hasattr(module, 'get_layer_depth') and not hasattr(module, 'backbone'):
-            prefix = f'{name}.' if name else ''
-            return lambda parameter: module.get_layer_depth(parameter, prefix)
+    # a classifier of mmpretrain has it too, and passes on to its backbone
+    backbones = {f'{name}.' if name else '': module for name, module in model.named_modules()
+                 if hasattr(module, 'get_layer_depth') and not hasattr(module, 'backbone')}
+
+    def depth_of(parameter: str) -> tuple[int, int]:
+        prefix = next(filter(parameter.startswith, backbones), next(iter(backbones)))
+        return backbones[prefix].get_layer_depth(parameter, prefix)
+
+    if backbones:
+        return depth_of
     raise TypeError(f'no part of {type(model).__name__} has `get_layer_depth`; layer-wise decay needs a backbone like '
                     'mmscalenet.ScaleNetSwin (scale=1, adapter=None for the plain one)')
 

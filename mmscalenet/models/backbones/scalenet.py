@@ -8,13 +8,14 @@ from mmengine.registry import DefaultScope
 
 from mmscalenet.checkpoints import load_pretrained
 from mmscalenet.expansion import Expanded, expand, position_lists
+from mmscalenet.expansion.expand import check_drop_path_rate
 from mmscalenet.expansion.expanded import bind
 
 #: Arguments of ``mmscalenet.expand`` that a config gives beside the parent's own.
 EXPAND_ARGUMENTS = tuple(inspect.signature(expand).parameters)[1:]
-#: The types of ``init_cfg`` that load a file -> prefix of the backbone's names in it; None: it is found. mmseg's
-#: MultimodalEncoderDecoder gives all its parts one file, and with it the second type.
-PREFIXES = {'Pretrained': None, 'Pretrained_Part': 'image_encoder.'}
+#: The types of ``init_cfg`` that load a file, without scope or module -> prefix of the backbone's names in it; None: it
+#: is found. mmseg's MultimodalEncoderDecoder gives all its parts one file, and with it the last type.
+PREFIXES = {'Pretrained': None, 'PretrainedInit': None, 'Pretrained_Part': 'image_encoder.'}
 
 
 class ScaleNet(Expanded):
@@ -36,6 +37,8 @@ class ScaleNet(Expanded):
         options = {name: kwargs.pop(name) for name in EXPAND_ARGUMENTS if name in kwargs and name != 'drop_path_rate'}
         _use_init_cfg(kwargs)
         count = _count_taps(parent, kwargs)
+        if kwargs.get('drop_path_rate') is not None:
+            check_drop_path_rate(kwargs['drop_path_rate'])
         if 'out_indices' in kwargs:
             kwargs['out_indices'] = _tidy_out_indices(kwargs['out_indices'], count)
         super().__init__(**kwargs)
@@ -60,15 +63,21 @@ class ScaleNet(Expanded):
             CheckpointError: If the checkpoint does not fit or cannot be read safely.
         """
         configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
-        pretrained = [config for config in configs if config['type'] in PREFIXES]
+        pretrained = [config for config in configs if _kind(config) in PREFIXES]
         if not pretrained:
             super().init_weights()
             return
         # not through the parent: mmdet's and mmseg's load by themselves, and leave out silently what does not fit
         for config in pretrained:
             options = {key: value for key, value in config.items() if key not in ('type', 'map_location')}
-            load_pretrained(self, **dict(prefix=PREFIXES[config['type']]) | options)
+            load_pretrained(self, **dict(prefix=PREFIXES[_kind(config)]) | options)
         self._is_init = True
+
+
+def _kind(init_cfg: dict) -> str:
+    """The type of an ``init_cfg``, which may be a class or have a scope. A file alone is to be loaded."""
+    kind = init_cfg.get('type', 'Pretrained' if 'checkpoint' in init_cfg else '')
+    return (kind if isinstance(kind, str) else kind.__name__).rpartition('.')[2]
 
 
 def _use_init_cfg(kwargs: dict) -> None:
@@ -87,11 +96,13 @@ def _use_init_cfg(kwargs: dict) -> None:
 def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:
     """The class to build on; see :class:`ScaleNet`."""
     if base is not None:
-        library, _, name = base.rpartition('.')
+        library, _, name = str(base).rpartition('.')
         parent = _look_up(library, name) if library in ('mmpretrain', 'mmdet', 'mmseg') else None
-        if parent is None:
+        family = tuple(filter(None, (_look_up(library, name) for library, name in cls.parents.items())))
+        if parent is None or not issubclass(parent, family):
             allowed = ', '.join(f'{library}.{name}' for library, name in cls.parents.items())
-            raise ValueError(f'base={base!r} is not a backbone of an installed library; allowed are e.g. {allowed}')
+            raise ValueError(f'base={base!r} is not a backbone of this family in an installed library; allowed are '
+                             f'{allowed} and their subclasses')
         candidates = {base: parent}
     else:
         scope = DefaultScope.get_current_instance()
@@ -144,6 +155,9 @@ def _count_taps(parent: type, kwargs: dict) -> int:
             if arch.lower() not in parent.arch_zoo:
                 raise ValueError(f'arch={arch!r} is unknown; allowed are {sorted(parent.arch_zoo)} or a dict')
             arch = parent.arch_zoo[arch.lower()]
+        if not isinstance(arch, dict) or not {'num_layers', 'depths'} & set(arch):
+            raise ValueError(f'arch={arch!r} is not allowed; give a name of {sorted(parent.arch_zoo)} or a dict with '
+                             'embed_dims, num_layers (ViT) or depths (Swin), and so on')
         given = arch
     return given['num_layers'] if 'num_layers' in given else len(given['depths'])
 
@@ -155,4 +169,6 @@ def _tidy_out_indices(out_indices: object, count: int) -> list[int]:
         if isinstance(index, bool) or not isinstance(index, int) or not -count <= index < count:
             raise ValueError(f'out_indices={out_indices!r}: {index!r} is not allowed; give integers from {-count} to '
                              f'{count - 1}')
+    if len({index % count for index in indices}) < len(indices):
+        raise ValueError(f'out_indices={out_indices!r} names an output twice, and parents give it once')
     return [index % count for index in indices]

@@ -17,15 +17,16 @@ class WindowedTokens(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
+        #: Rows and columns of the tokens of the image that runs, for a parent that does not hand them on.
         self.hw_shape: tuple[int, int] | None = None
 
     def extra_repr(self) -> str:
         return f'size={self.size}'
 
-    def forward(self, attention: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    def forward(self, attention: Callable[[Tensor], Tensor], x: Tensor, hw_shape: tuple[int, int]) -> Tensor:
         """Apply ``attention`` to the windows of ``x``, (B, H * W, C) in and out."""
         batch, length, channels = x.shape
-        height, width = map(int, self.hw_shape)  # tensors, where it is traced
+        height, width = map(int, hw_shape)  # tensors, where it is traced
         if length != height * width:
             raise ValueError(f'{length} tokens are no map of {height}x{width}: windows need with_cls_token=False')
         places = window_order(height, width, self.size, 0, x.device)

@@ -10,6 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+_is_compiling = getattr(torch.compiler, 'is_compiling', torch._utils.is_compiling)  # torch 2.1 has the second alone
+
 
 def kept(function: Callable) -> Callable:
     """Keep the tensors that ``function`` makes, for the last 64 arguments.
@@ -64,7 +66,10 @@ def window_order(height: int, width: int, size: int, shift: int,
 
 def _to_windows(x: Tensor, order: Tensor, padding: Tensor) -> Tensor:
     x = x.index_select(1, order)
-    return x.index_fill_(1, padding, 0) if len(padding) else x
+    if not len(padding):
+        return x
+    # torch.compile loses the gradient of a function that changes a tensor in place
+    return x.index_fill(1, padding, 0) if _is_compiling() else x.index_fill_(1, padding, 0)
 
 
 class ToWindows(torch.autograd.Function):
