@@ -96,7 +96,7 @@ def is_whole(out: Path, settings: dict) -> bool:
     return True
 
 
-def write_fashion_scenes(out: str | Path, source: str | Path, train: int = 4000, val: int = 150, size: int = 224,
+def write_fashion_scenes(out: str | Path, source: str | Path, train: int = 12000, val: int = 150, size: int = 224,
                          seed: int = 0) -> Path:
     """Writes Fashion scenes: ``images/``, ``annotations/instances_{train,val}.json`` (COCO) and ``semantic/``.
 
@@ -105,7 +105,7 @@ def write_fashion_scenes(out: str | Path, source: str | Path, train: int = 4000,
     Args:
         out (str | Path): The folder to write.
         source (str | Path): The folder of Fashion-MNIST.
-        train (int): Number of training scenes. Defaults to 4000.
+        train (int): Number of training scenes. Defaults to 12000.
         val (int): Number of validation scenes. Defaults to 150.
         size (int): Side of the images. Defaults to 224.
         seed (int): What all is drawn from. Defaults to 0.
