@@ -54,8 +54,9 @@ def test_other_windows_and_classes(det_fields, write_config, tool, tmp_path, cap
     assert 'size mismatch for backbone' not in log
 
 
-def test_a_backbone_alone(cls_fields, cls_base, write_config, tool, tmp_path):
-    torch.save(cls_base, tmp_path / 'base.pth')
+@pytest.mark.parametrize('wrap', [dict, lambda state: dict(model=state)])
+def test_a_backbone_alone(wrap, cls_fields, cls_base, write_config, tool, tmp_path):
+    torch.save(wrap(cls_base), tmp_path / 'base.pth')
     tool('train.py', write_config(cls_fields), '--no-validate', '--cfg-options', 'load_from=base.pth',
          'optim_wrapper.optimizer.lr=0.', 'train_cfg.max_epochs=1')
     result = weights(tmp_path / 'work_dirs/tiny/epoch_1.pth')

@@ -8,7 +8,7 @@ from torch import nn
 
 from mmscalenet.checkpoints import CheckpointError, load_content
 from mmscalenet.checkpoints.errors import some
-from mmscalenet.checkpoints.formats import find_backbone
+from mmscalenet.checkpoints.formats import find_backbone, unwrap
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
 
@@ -35,9 +35,7 @@ class StartWeightsHook(Hook):
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):  # mmengine loads into what is inside as well
             model = model.module
-        # what DistributedDataParallel and torch.compile put in front
-        state = {re.sub(r'^((module|_orig_mod)\.)+', '', str(name)): value
-                 for name, value in checkpoint.get('state_dict', checkpoint).items()}
+        state = {_plain(str(name)): value for name, value in checkpoint.get('state_dict', checkpoint).items()}
         backbones = {name: module for name, module in model.named_modules() if isinstance(module, ScaleNet)}
         if runner._resume:
             _check_resumed(backbones, state)
@@ -49,7 +47,7 @@ class StartWeightsHook(Hook):
                 state = {key: value for key, value in state.items() if key not in part}
             else:  # the file of a backbone alone, or of a model that has another name for it
                 load_content(module, checkpoint, runner._load_from)
-                prefix = find_backbone(state)
+                prefix = _plain(find_backbone(unwrap(checkpoint)))
                 if prefix and name.endswith(f'.{prefix}'[:-1]):
                     # that of a part of this model, which puts its own prefix in front: a detector for SoftTeacher
                     state = {key: value for key, value in state.items() if not key.startswith(prefix)}
@@ -60,6 +58,11 @@ class StartWeightsHook(Hook):
         if self.testing:
             _check_whole(model, state, runner._load_from)
         checkpoint['state_dict'] = state
+
+
+def _plain(name: str) -> str:
+    """Without what DistributedDataParallel and torch.compile put in front."""
+    return re.sub(r'^((module|_orig_mod)\.)+', '', name)
 
 
 def _check_resumed(backbones: dict[str, nn.Module], state: dict) -> None:
