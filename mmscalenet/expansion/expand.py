@@ -56,7 +56,8 @@ def expand(backbone: nn.Module,
             ``paramwise_cfg=dict(custom_keys={'gate': dict(lr_mult=10., decay_mult=0.)})``. Defaults to None: no gate.
         unshare (str, optional): 'norms' gives the added positions layer norms of their own (MiniViT, arXiv
             2204.07154). Defaults to None.
-        freeze (str, optional): 'base' trains only what positions own. Defaults to None: train all, as the paper.
+        freeze (str, optional): 'base' trains only what positions own, and the copies of ``share=False``. Defaults to
+            None: train all, as the paper.
         with_cp (bool): Recompute each position in the backward pass to save memory. Defaults to False.
         drop_path_rate (float, optional): Stochastic depth of the last position; it grows linearly from 0 over the
             positions. Defaults to None: the rate of the base's last block.

@@ -183,3 +183,5 @@ def test_two_backbones_have_depths_of_their_own():
 def test_a_custom_key_that_says_nothing_is_refused(custom):
     with pytest.raises(ValueError, match="custom_keys has 'gate'.*give dict\\(lr_mult=, decay_mult=\\)"):
         build(Holder(build_scalenet('mmpretrain-vit', gate=0)), custom_keys=dict(gate=custom))
+    with pytest.raises(ValueError, match="custom_keys=\\['gate'\\] is not allowed; give a dict"):
+        build(Holder(build_scalenet('mmpretrain-vit')), custom_keys=['gate'])

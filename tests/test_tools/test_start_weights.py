@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models import VisionTransformer
+from safetensors.torch import save_file
 from test_train_options import refused
 
 from mmscalenet.engine.hooks import StartWeightsHook
@@ -122,3 +123,13 @@ def test_a_detector_inside_of_another_model(det_fields, write_config, tool, tmp_
     result = model.state_dict()
     for part in 'student', 'teacher':
         assert all(value.equal(result[f'{part}.{key}']) for key, value in base.items() if 'data_prep' not in key)
+
+
+@pytest.mark.parametrize('ending', ['pth', 'safetensors'])
+def test_weights_alone_are_not_resumed(ending, cls_fields, write_config, tool, tmp_path, capfd):
+    config = write_config(cls_fields)
+    tool('train.py', config, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+    state, path = weights(tmp_path / 'work_dirs/tiny/epoch_1.pth'), tmp_path / f'weights.{ending}'
+    save_file(state, path) if ending == 'safetensors' else torch.save(dict(state_dict=state), path)
+    line = refused(tool, capfd, 'train.py', config, '--resume', path, '--no-validate', '--work-dir', 'other')
+    assert f'{path} holds weights alone' in line and 'give it as load_from' in line

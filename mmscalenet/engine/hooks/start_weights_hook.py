@@ -38,6 +38,9 @@ class StartWeightsHook(Hook):
         state = {_plain(str(name)): value for name, value in checkpoint.get('state_dict', checkpoint).items()}
         backbones = {name: module for name, module in model.named_modules() if isinstance(module, ScaleNet)}
         if runner._resume:
+            if 'meta' not in checkpoint:
+                raise CheckpointError(f'{runner._load_from} holds weights alone, and no run that could be resumed. To '
+                                      'start a new run from them give it as load_from')
             _check_resumed(backbones, state)
             return
         for name, module in backbones.items():

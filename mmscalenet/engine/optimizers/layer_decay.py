@@ -83,6 +83,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
 
 def _check_custom_keys(custom_keys: dict) -> None:
+    if not isinstance(custom_keys, dict):
+        raise ValueError(f'paramwise_cfg: custom_keys={custom_keys!r} is not allowed; give a dict')
     for key, custom in custom_keys.items():
         if not (isinstance(custom, dict) and set(custom) <= {'lr_mult', 'decay_mult'}
                 and all(isinstance(factor, (int, float)) and 0 <= factor < float('inf') for factor in custom.values())):
