@@ -14,6 +14,6 @@ esac
 "${PYTHON:-python}" tools/dataset_converters/fashion_scenes.py
 for run in "$pretraining" \
         mask-rcnn_{$1-nano_3e,scalenet-$1-nano-x2{,-gated}_1e,$1-nano_trained-on-1e}_fashion-scenes \
-        upernet_{$1-nano_2100i,scalenet-$1-nano-x2{,-gated}_700i,$1-nano_trained-on-700i}_fashion-scenes; do
+        upernet_{$1-nano_6000i,scalenet-$1-nano-x2{,-gated}_2000i,$1-nano_trained-on-2000i}_fashion-scenes; do
     "${PYTHON:-python}" tools/train.py "configs/fashion_scenes/$run.py" --resume
 done

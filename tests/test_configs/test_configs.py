@@ -237,7 +237,7 @@ def test_scenes_start_from_the_whole_trained_model(name):
     gates every output of the backbone is the base's bit for bit."""
     cfg = load(name)
     base = load(re.sub('scalenet-|-x2.*|_trained.*', '', name) + (
-        '_3e_fashion-scenes.py' if 'mask-rcnn' in name else '_2100i_fashion-scenes.py'))
+        '_3e_fashion-scenes.py' if 'mask-rcnn' in name else '_6000i_fashion-scenes.py'))
     last = f'epoch_{base.train_cfg.max_epochs}.pth' if 'mask-rcnn' in name else f'iter_{base.train_cfg.max_iters}.pth'
     assert cfg.load_from == f'work_dirs/{Path(base.filename).stem}/{last}'
     model, trained = build(cfg).eval(), build(base).eval()

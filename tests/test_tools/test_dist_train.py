@@ -1,15 +1,21 @@
 """Data-parallel training by the shell scripts: two real processes, CPU and gloo where there is no GPU."""
 import os
 import pickle
+import signal
 import socket
 import subprocess
+import sys
+import time
 from copy import deepcopy
 from pathlib import Path
 
 import pytest
 import torch
 
+from mmscalenet.engine import is_whole
+
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+no_gpu = pytest.mark.skipif(torch.cuda.is_available(), reason='asks for no GPU')
 
 
 @pytest.fixture
@@ -92,22 +98,70 @@ def swin(two_steps) -> None:
     two_steps['model'].update(deepcopy(SWIN))
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason='asks for no GPU')
-def test_slurm_without_gpu(swin, joint_gradients, two_steps, write_config, shell, tmp_path):
-    """The same with Swin under Slurm."""
+@pytest.fixture
+def slurm(tmp_path) -> dict[str, str]:
+    """The environment of a cluster of one machine."""
     for name, text in (('srun', SRUN), ('scontrol', '#!/bin/bash\necho localhost\n')):
         (tmp_path / name).write_text(text)
         (tmp_path / name).chmod(0o755)
+    return dict(GPUS='2', GPUS_PER_NODE='0', CPUS_PER_TASK='1', SRUN_ARGS='--quiet --time=10', MASTER_PORT=free_port(),
+                PATH=f'{tmp_path}:{os.environ["PATH"]}')
+
+
+def free_port() -> str:
     with socket.socket() as server:
         server.bind(('127.0.0.1', 0))
-        port = str(server.getsockname()[1])
+        return str(server.getsockname()[1])
+
+
+@no_gpu
+def test_slurm_without_gpu(swin, joint_gradients, two_steps, write_config, shell, slurm, tmp_path):
+    """The same with Swin under Slurm."""
     result = shell('bash', TOOLS / 'slurm_train.sh', 'short', 'job', write_config(halves(two_steps, True)), 'slurm_dir',
-                   GPUS='2', GPUS_PER_NODE='0', CPUS_PER_TASK='1', SRUN_ARGS='--quiet --time=10', MASTER_PORT=port,
-                   PATH=f'{tmp_path}:{os.environ["PATH"]}')
+                   **slurm)
     check(result, tmp_path / 'slurm_dir', joint_gradients)
     asked = (tmp_path / 'srun_arguments').read_text()
     assert asked.startswith('-p short --job-name=job --ntasks=2 --cpus-per-task=1 --kill-on-bad-exit=1 --quiet --time')
     assert 'gres' not in asked
+
+
+@no_gpu
+def test_mpi_without_gpu(joint_gradients, two_steps, write_config, tmp_path):
+    """The same as mpirun starts it: processes that know of each other from its variables alone."""
+    command = [sys.executable, TOOLS / 'train.py', write_config(halves(two_steps, False)), '--launcher', 'mpi']
+    port = free_port()
+    ranks = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                              env=os.environ | dict(MASTER_PORT=port, OMPI_COMM_WORLD_SIZE='2',
+                                                    OMPI_COMM_WORLD_RANK=rank, OMPI_COMM_WORLD_LOCAL_RANK=rank))
+             for rank in '01']
+    outputs = [rank.communicate()[0] for rank in ranks]
+    assert [rank.returncode for rank in ranks] == [0, 0], outputs[0][-3000:]
+    assert_same_gradients(joint_gradients, gradients(tmp_path / 'work_dirs/tiny/epoch_2.pth'))
+
+
+def test_a_killed_process(cls_fields, write_config, shell, tmp_path):
+    """As where memory runs out: the other does not wait for it for ever, and the training can go on."""
+    command = ['bash', TOOLS / 'dist_train.sh', write_config(cls_fields), 2, '--no-validate', '--cfg-options']
+    launched = subprocess.Popen([str(word) for word in [*command, 'train_cfg.max_epochs=999']], cwd=tmp_path,
+                                stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                                env=os.environ | {'PYTHON': sys.executable})
+    work_dir = tmp_path / 'work_dirs/tiny'
+    try:
+        while not list(work_dir.glob('epoch_*.pth')):
+            assert launched.poll() is None, 'the training ended before it could be killed'
+            time.sleep(0.05)
+        children = Path(f'/proc/{launched.pid}/task/{launched.pid}/children').read_text().split()
+        workers = [int(pid) for pid in children if 'train.py' in Path(f'/proc/{pid}/cmdline').read_text()]
+        assert len(workers) == 2
+        os.kill(workers[1], signal.SIGKILL)
+        assert launched.wait(60)
+    finally:
+        launched.terminate()  # the launcher ends its processes
+        launched.wait()
+    epoch = max(int(path.stem.split('_')[1]) for path in work_dir.glob('epoch_*.pth') if is_whole(path))
+    result = shell(*command, f'train_cfg.max_epochs={epoch + 1}', '--resume')
+    assert result.returncode == 0, result.stderr[-3000:]
+    assert f'resumed epoch: {epoch}, ' in result.stdout and is_whole(work_dir / f'epoch_{epoch + 1}.pth')
 
 
 def test_joint_batch_matters(joint_gradients, two_steps, write_config, tool, tmp_path):
@@ -119,13 +173,17 @@ def test_joint_batch_matters(joint_gradients, two_steps, write_config, tool, tmp
         assert_same_gradients(joint_gradients, gradients(tmp_path / 'work_dirs/half/epoch_2.pth'))
 
 
-def test_dist_test(cls_fields, write_config, tool, shell, tmp_path):
-    """Two processes share the test set; the predictions are those of one."""
+@pytest.mark.parametrize('launcher', ['torchrun', pytest.param('slurm', marks=no_gpu)])
+def test_two_processes_share_the_test_set(launcher, slurm, cls_fields, write_config, tool, shell, tmp_path):
+    """The predictions are those of one process, in its order."""
     config = write_config(cls_fields)
     tool('train.py', config, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
     checkpoint = tmp_path / 'work_dirs/tiny/epoch_1.pth'
     tool('test.py', config, checkpoint, '--out', 'one.pkl')
-    result = shell('bash', TOOLS / 'dist_test.sh', config, checkpoint, 2, '--out', 'two.pkl')
+    if launcher == 'torchrun':
+        result = shell('bash', TOOLS / 'dist_test.sh', config, checkpoint, 2, '--out', 'two.pkl')
+    else:
+        result = shell('bash', TOOLS / 'slurm_test.sh', 'short', 'job', config, checkpoint, '--out', 'two.pkl', **slurm)
     assert result.returncode == 0, result.stderr[-3000:]
     one, two = (pickle.loads((tmp_path / name).read_bytes()) for name in ('one.pkl', 'two.pkl'))
     assert [sample['img_path'] for sample in one] == [sample['img_path'] for sample in two]

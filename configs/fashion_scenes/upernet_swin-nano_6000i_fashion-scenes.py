@@ -1,7 +1,7 @@
 # The base: UperNet on Fashion scenes, its Swin pretrained on garments on photographs.
 _base_ = [
     '../_base_/models/upernet_nano.py', '../_base_/datasets/fashion_scenes_semantic.py',
-    '../_base_/schedules/fashion_scenes_2100i.py', '../_base_/segmentation_runtime.py'
+    '../_base_/schedules/fashion_scenes_6000i.py', '../_base_/segmentation_runtime.py'
 ]
 
 # what tools/train.py leaves of the pretraining, whose windows of 4 x 4 are resized
@@ -21,5 +21,5 @@ model = dict(
     decode_head=dict(in_channels=[32, 64, 128, 256]),
     auxiliary_head=dict(in_channels=128))
 
-default_hooks = dict(checkpoint=dict(interval=350, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=500, max_keep_ckpts=1))
 randomness = dict(seed=0)

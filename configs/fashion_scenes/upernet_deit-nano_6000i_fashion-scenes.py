@@ -1,7 +1,7 @@
 # The base: UperNet on Fashion scenes, its DeiT pretrained on garments on photographs.
 _base_ = [
     '../_base_/models/upernet_nano.py', '../_base_/datasets/fashion_scenes_semantic.py',
-    '../_base_/schedules/fashion_scenes_2100i.py', '../_base_/segmentation_runtime.py'
+    '../_base_/schedules/fashion_scenes_6000i.py', '../_base_/segmentation_runtime.py'
 ]
 
 # what tools/train.py leaves of the pretraining, whose 4 x 4 position embeddings are resized
@@ -25,5 +25,5 @@ model = dict(
     decode_head=dict(in_channels=[64] * 4),
     auxiliary_head=dict(in_channels=64, in_index=3))
 
-default_hooks = dict(checkpoint=dict(interval=350, max_keep_ckpts=1))
+default_hooks = dict(checkpoint=dict(interval=500, max_keep_ckpts=1))
 randomness = dict(seed=0)

@@ -1,4 +1,4 @@
-# 2,100 iterations of four images, for small models from a small pretrained backbone.
+# 6,000 iterations of four images, for small models from a small pretrained backbone.
 optim_wrapper = dict(
     type='OptimWrapper',
     optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
@@ -7,10 +7,10 @@ optim_wrapper = dict(
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=100),
-    dict(type='PolyLR', eta_min=1e-6, power=1., by_epoch=False, begin=100, end=2100),
+    dict(type='PolyLR', eta_min=1e-6, power=1., by_epoch=False, begin=100, end=6000),
 ]
 
-train_cfg = dict(type='IterBasedTrainLoop', max_iters=2100, val_interval=700)
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=6000, val_interval=2000)
 val_cfg = dict(type='ValLoop')
 test_cfg = dict(type='TestLoop')
 
