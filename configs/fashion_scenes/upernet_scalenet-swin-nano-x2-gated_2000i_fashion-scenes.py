@@ -1,5 +1,5 @@
 # Starts as the trained segmentor exactly: gates on what is added are closed, and open at ten times the rate of weights.
-_base_ = './upernet_scalenet-swin-nano-x2_700i_fashion-scenes.py'
+_base_ = './upernet_scalenet-swin-nano-x2_2000i_fashion-scenes.py'
 
 model = dict(backbone=dict(gate=0.))
 
