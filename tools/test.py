@@ -11,6 +11,7 @@ from mmscalenet.engine import (
     load_config,
     name_missing_files,
     one_line_errors,
+    require,
 )
 from mmscalenet.engine.testing import results_dumper, show_results, use_tta
 
@@ -32,6 +33,7 @@ def main() -> None:
     args = parse_args()
     cfg = load_config(args)
     check_checkpoint(args.checkpoint, 'checkpoint')
+    require(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
     cfg.load_from, cfg.resume = args.checkpoint, False
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UsageError(f'--out "{args.out}": the name must end in .pkl or .pickle.')

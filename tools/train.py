@@ -19,6 +19,7 @@ from mmscalenet.engine import (
     name_missing_files,
     one_line_errors,
     remove_temporary,
+    require,
 )
 
 
@@ -85,6 +86,7 @@ def resume(cfg: Config, checkpoint: str) -> None:
 def main() -> None:
     args = parse_args()
     cfg = load_config(args)
+    require(cfg, 'model', 'train_dataloader', 'train_cfg', 'optim_wrapper')
     if args.no_validate:
         cfg.val_cfg = cfg.val_dataloader = cfg.val_evaluator = None
     if args.amp:

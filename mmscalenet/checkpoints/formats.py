@@ -104,17 +104,22 @@ def convert(checkpoint: Mapping, prefix: str | None = None) -> Source:
 
 
 def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
-    """The state dict inside a checkpoint."""
-    state = checkpoint
-    for _ in range(len(WRAPPERS)):  # bounded: a crafted file can contain itself
-        state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), state)
+    """The tensors of the state dict inside a checkpoint."""
     # a backbone has no single numbers, only counters beside it are such
-    tensors = {key: value for key, value in state.items()
+    tensors = {key: value for key, value in state_dict_in(checkpoint).items()
                if isinstance(key, str) and isinstance(value, Tensor) and value.dim()}
     if not tensors:
         raise CheckpointError(f'no tensors in it, neither at the top nor under {", ".join(WRAPPERS)}; it holds '
                               f'{some(map(str, checkpoint))}')
     return tensors
+
+
+def state_dict_in(checkpoint: Mapping) -> Mapping:
+    """The state dict inside a checkpoint, or the checkpoint itself."""
+    state = checkpoint
+    for _ in range(len(WRAPPERS)):  # bounded: a crafted file can contain itself
+        state = next((state[key] for key in WRAPPERS if isinstance(state.get(key), Mapping)), state)
+    return state
 
 
 def find_backbone(names: Mapping, prefix: str | None = None) -> str:

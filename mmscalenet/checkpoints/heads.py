@@ -18,6 +18,8 @@ from .reading import read_checkpoint
 _LAST = ('head.layers.head', 'head.fc', 'head')
 #: Layer of mmpretrain's heads -> its names in files.
 _NAMES = {'layers.head': _LAST, 'fc': _LAST, 'layers.head_dist': ('head.layers.head_dist', 'head_dist')}
+#: A hidden layer before it.
+_HIDDEN = ('head.layers.pre_logits', 'pre_logits.fc', 'layers.pre_logits')
 
 
 @WEIGHT_INITIALIZERS.register_module()
@@ -55,6 +57,10 @@ class PretrainedHead:
 def _find_head(content: Mapping, model: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The head in a file, under the names and in the shapes of the model's."""
     file = {name.removeprefix('module.'): value for name, value in unwrap(content).items()}
+    for where, names in (('file', file), ('model', model)):
+        if any(f'{name}.weight' in names for name in _HIDDEN):
+            raise CheckpointError(f'the head of the {where} has a hidden layer, which mmpretrain starts anew after '
+                                  'its init_cfg. Load it with load_from, after which nothing is initialised')
     state = {}
     for name, wanted in model.items():
         layer, _, kind = name.rpartition('.')

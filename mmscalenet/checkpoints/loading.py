@@ -28,10 +28,13 @@ _ARGUMENTS = (
     (r'absolute_pos_embed$', 'use_abs_pos_embed=True', 'use_abs_pos_embed=False'),
     (r'.*\.gamma[12]\.', 'layer_scale_init_value=1e-5', 'layer_scale_init_value=0'),
     (r'.*\.(qkv\.bias|in_proj_bias)$', 'qkv_bias=True', 'qkv_bias=False'),
+    (r'.*\.positions\.', 'the adapter, gate and unshare of the file', 'the adapter, gate and unshare of the file'),
 )
 #: Norms behind the blocks: a model need not have those of the file, and files lack those of other outputs.
 _FINAL_NORMS = r'(ln[12]|norm\d+)\.'
 _OUTPUT_NORMS = r'(ln2|norm\d+)\.'
+#: What pretraining by masked images (MAE, SimMIM, DINOv2) leaves beside the backbone.
+_PRETRAINING = r'mask_token$|decoder_'
 
 
 def load_pretrained(backbone: nn.Module, checkpoint: str | PathLike | Mapping, prefix: str | None = None,
@@ -150,16 +153,14 @@ def _match_blocks(backbone: nn.Module, model: Mapping[str, Tensor], file: Mappin
         raise CheckpointError(
             f'the file has {_depth(have)} blocks, the base of the model has {_depth(base)}; build the model on a base '
             f'of depth {_depth(have)} (`scale` grows it from there), or take a checkpoint of depth {_depth(base)}'
-            + (', or, as the file looks like one grown without sharing, give share=False and its scale'
+            + (', or, as the file looks like one grown without sharing, give share=False and its scale (one written '
+               'after switch_to_deploy fits no config: take the checkpoint from before)'
                if _is_multiple(have, base) else ''))
     if have == wanted:
         return dict(file)
     result = {name: value for name, value in file.items() if _block_name(name) is None}
     for list_name, positions in lists.items():
-        for position, block in enumerate(positions.layer_map):
-            start = f'{list_name}.{block}.'
-            result.update((f'{list_name}.{position}.{name.removeprefix(start)}', value)
-                          for name, value in file.items() if name.startswith(start))
+        result.update(positions.lay_out(file, f'{list_name}.'))
     return result
 
 
@@ -180,7 +181,7 @@ def _check_names(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> tup
         else:
             missing.append(name)
     leftover = [name for name in file if name not in model]
-    ignored = [name for name in leftover if re.match(_FINAL_NORMS, name)]
+    ignored = [name for name in leftover if re.match(f'{_FINAL_NORMS}|{_PRETRAINING}', name)]
     leftover = [name for name in leftover if name not in ignored]
     if missing or leftover:
         raise CheckpointError('. '.join(

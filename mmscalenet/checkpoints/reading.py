@@ -29,6 +29,9 @@ def read_checkpoint(path: str | PathLike, trusted: bool = False) -> dict:
     Raises:
         CheckpointError: If there is no such file, or it is empty, truncated, no checkpoint, or would run code.
     """
+    if not path:
+        raise CheckpointError(f'checkpoint={path!r} names no file. Give a path or URL, or init_cfg=None to start from '
+                              'random weights')
     path = str(path)
     scheme = urlparse(path).scheme if '://' in path else ''
     if scheme in ('http', 'https'):

@@ -31,15 +31,32 @@ def resize(name: str, value: Tensor, wanted: Tensor, backbone: nn.Module) -> tup
         old, new = _square(name, len(value)), _square(name, len(wanted))
         note = f'window {old[0] // 2 + 1} to {new[0] // 2 + 1}'
         return _interpolate(value, old, new, 'bicubic'), note
-    extra = _extra_tokens(backbone) if kind == 'pos_embed' else 0
+    extra = _extra_rows(backbone, wanted.shape[1]) if kind == 'pos_embed' else 0
+    if not extra:
+        value = _without_empty_rows(value, _tokens(backbone))
     old, new = _square(name, value.shape[1] - extra), _grid(name, backbone, wanted.shape[1] - extra)
+    if old == new:
+        return value, 'without rows of tokens'
     grid = _interpolate(value[0, extra:], old, new, getattr(backbone, 'interpolate_mode', 'bicubic'))
     note = f'{old[0]}x{old[1]} to {new[0]}x{new[1]} patches'
     return torch.cat((value[:, :extra], grid[None]), dim=1), note
 
 
-def _extra_tokens(backbone: nn.Module) -> int:
+def _tokens(backbone: nn.Module) -> int:
     return sum(getattr(backbone, name, None) is not None for name in ('cls_token', 'dist_token'))
+
+
+def _extra_rows(backbone: nn.Module, rows: int) -> int:
+    """Rows of pos_embed for tokens: DeiT III has tokens and no rows for them."""
+    size = getattr(backbone.patch_embed, 'init_out_size', None)
+    return 0 if size and rows == math.prod(size) else _tokens(backbone)
+
+
+def _without_empty_rows(value: Tensor, tokens: int) -> Tensor:
+    """Without the rows of zeros that stand for tokens where the file has none."""
+    rows = value.shape[1] - tokens
+    is_padded = tokens and rows > 0 and math.isqrt(rows)**2 == rows and not value[:, :tokens].any()
+    return value[:, tokens:] if is_padded else value
 
 
 def _grid(name: str, backbone: nn.Module, length: int) -> tuple[int, int]:

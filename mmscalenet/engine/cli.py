@@ -65,6 +65,18 @@ def load_config(args: argparse.Namespace) -> Config:
     return cfg
 
 
+def require(cfg: Config, *names: str) -> None:
+    """See that the config has all of these parts, without which mmengine's runner does not train or test.
+
+    Raises:
+        UsageError: If one is missing and no ``runner_type`` names a runner that may do without it.
+    """
+    missing = [name for name in names if cfg.get(name) is None]
+    if missing and 'runner_type' not in cfg:
+        raise UsageError(f'the config has no {", ".join(missing)}. Inherit what is missing, e.g. from a schedule and a '
+                         'data set in the _base_ folder of its library, or write it.')
+
+
 def library_of(cfg: Config) -> str | None:
     """The ``default_scope`` of a config; where there is none, the library that the class of its model is from."""
     if cfg.get('default_scope') is not None:

@@ -26,6 +26,7 @@ SOURCES = {
 }
 WEIGHTS = ('.pth', '.pt', '.bin', '.safetensors', '.npz')
 ERRNO = re.compile(r"No such file or directory: '([^']+)'")
+OURS = re.compile(r'mmscalenet.(models|expansion).')
 READERS = re.compile(r'mm\w+\.datasets\b|mmengine\.dataset\b')
 
 
@@ -33,7 +34,7 @@ READERS = re.compile(r'mm\w+\.datasets\b|mmengine\.dataset\b')
 def name_missing_files(cfg: Config) -> Iterator[None]:
     """Turn an error caused by a file that is not there into a :class:`UsageError` that names it and its source.
 
-    Likewise weights that are refused, and data sets in which nothing is found.
+    Likewise weights and arguments of a backbone that are refused, and data sets in which nothing is found.
 
     Raises:
         UsageError: Instead of such an error. Any other error passes as it is.
@@ -59,6 +60,8 @@ def _explain(error: BaseException, cfg: Config) -> str | None:
             return _hint(str(path), cfg) if path else _hint_of_message(str(link), cfg)
     if isinstance(error, CheckpointError):
         return str(error)
+    if (refusal := _refusal(error)) is not None:
+        return refusal
     readers = [frame.f_locals.get('self') for frame, _ in traceback.walk_tb(error.__traceback__)
                if READERS.match(frame.f_globals.get('__name__', ''))]
     if readers:
@@ -67,6 +70,18 @@ def _explain(error: BaseException, cfg: Config) -> str | None:
                 return _hint(path, cfg)
         if 'need at least one array to concatenate' in str(error):  # what an empty data set of mmengine ends in
             return _empty_hint(readers[-1])
+    return None
+
+
+def _refusal(error: Exception) -> str | None:
+    """What our models say of arguments they do not take, without the places of the config's registry around it."""
+    first = error
+    while first.__cause__ or (first.__context__ and not first.__suppress_context__):
+        first = first.__cause__ or first.__context__
+    frames = traceback.extract_tb(first.__traceback__)
+    if isinstance(first, (TypeError, ValueError)) and frames and OURS.search(frames[-1].filename) \
+            and frames[-1].line.startswith('raise '):
+        return f'the config is refused: {first}'
     return None
 
 

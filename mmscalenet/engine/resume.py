@@ -27,7 +27,7 @@ def last_whole_checkpoint(work_dir: str, hook: dict | None = None) -> tuple[str 
     """
     folder, work_dir, hook = checkpoint_folder(work_dir, hook), Path(work_dir), hook or {}
     template = hook.get('filename_tmpl') or ('epoch_{}.pth' if hook.get('by_epoch', True) else 'iter_{}.pth')
-    pattern = re.compile(re.escape(template).replace(r'\{\}', r'\d+'))
+    pattern = re.compile(re.sub(r'\\\{.*?\\\}', r'\\d+', re.escape(template)))  # {} or {:03d}
 
     age = {path: path.stat().st_mtime_ns for path in folder.glob('*') if pattern.fullmatch(path.name)}
     pointer = work_dir / 'last_checkpoint'

@@ -12,7 +12,7 @@ from .broken_data import name_broken_data
 from .checkpoint_reading import read_safely
 from .distributed import init_processes
 from .files import WholeFileBackend
-from .hooks import SegmentationLabelHook, StartWeightsHook, WholeCheckpointHook
+from .hooks import DetectionLabelHook, SegmentationLabelHook, StartWeightsHook, WholeCheckpointHook
 from .optimizers import CPUAmpOptimWrapper
 
 
@@ -57,6 +57,7 @@ def build_runner(cfg: Config, testing: bool = False) -> Runner:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     name_broken_data(runner)
     runner.register_hook(StartWeightsHook(testing))
-    if cfg.get('default_scope') == 'mmseg':
-        runner.register_hook(SegmentationLabelHook())
+    label_hooks = dict(mmdet=DetectionLabelHook, mmseg=SegmentationLabelHook)
+    if cfg.get('default_scope') in label_hooks:
+        runner.register_hook(label_hooks[cfg.default_scope]())
     return runner

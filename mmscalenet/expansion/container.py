@@ -1,5 +1,5 @@
 """The list that holds the blocks once and, when iterated, yields every position bound to its block."""
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
@@ -88,6 +88,7 @@ class PositionList(BaseModule):
             raise RuntimeError(f'{prefix}positions: the checkpoint was trained with layer_map={given.tolist()}, the '
                                f'model has layer_map={self.layer_map}; give the model the layer_map of the checkpoint')
         self._add_norms(state_dict, prefix)
+        self._add_copies(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,
                                       error_msgs)
 
@@ -101,6 +102,17 @@ class PositionList(BaseModule):
                     for key in [key for key in state_dict if key.startswith(shared)]:
                         own = f'{prefix}positions.{p}.{name}.{key.removeprefix(shared)}'
                         state_dict.setdefault(own, state_dict[key])
+
+    def _add_copies(self, state_dict: dict, prefix: str) -> None:
+        """The same for the copies of blocks, where nothing is shared."""
+        numbers = {key.removeprefix(prefix).split('.')[0] for key in state_dict if key.startswith(prefix)}
+        if not self.share and numbers == set(map(str, range(self.num_base))):
+            state_dict.update(self.lay_out(state_dict, prefix))
+
+    def lay_out(self, state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
+        """The tensors of the base's blocks in ``state`` under the names of the block of every position."""
+        return {f'{prefix}{p}.{name.removeprefix(start)}': value for p, block in enumerate(self.layer_map)
+                for start in [f'{prefix}{block}.'] for name, value in state.items() if name.startswith(start)}
 
     @torch.no_grad()
     def sync_norms(self) -> None:

@@ -1,5 +1,6 @@
 """``expand``: a built backbone in, the same backbone with more positions out."""
 import copy
+import inspect
 import logging
 import math
 from collections.abc import Sequence
@@ -71,6 +72,8 @@ def expand(backbone: nn.Module,
             is then unchanged.
         TypeError: If it is not known where the backbone keeps its blocks.
     """
+    if not isinstance(backbone, nn.Module):
+        raise TypeError(f'expand takes a built backbone, not {backbone!r}')
     if position_lists(backbone):
         raise ValueError('this backbone is expanded already; expand the base once, with the scale you want')
     _check_options(adapter, share, gate, unshare, freeze, with_cp, drop_path_rate)
@@ -121,7 +124,7 @@ def expand(backbone: nn.Module,
 def _check_options(adapter: object, share: object, gate: object, unshare: object, freeze: object, with_cp: object,
                    drop_path_rate: object) -> None:
     if adapter is not None and _adapter_class(adapter) is None:
-        raise ValueError(f'adapter={adapter!r} is not known; allowed are None or a dict whose type is one of '
+        raise ValueError(f'adapter={adapter!r} is not allowed; allowed are None or a dict whose type is one of '
                          f'{sorted(ADAPTERS.module_dict)} or a subclass of Adapter')
     for name, value in (('share', share), ('with_cp', with_cp)):
         if not isinstance(value, bool):
@@ -214,7 +217,8 @@ def _build_adapter(config: dict | None, block: nn.Module) -> nn.Module | None:
     try:
         return _adapter_class(config)(block, norm.normalized_shape[-1], **options)
     except TypeError as error:
-        raise ValueError(f'adapter={config!r}: {error}') from None
+        known = list(inspect.signature(_adapter_class(config)).parameters)[2:]
+        raise ValueError(f'adapter={config!r}: {error}; beside type it takes {", ".join(known)}') from None
 
 
 def _moved_taps(backbone: nn.Module, maps: dict[str, list[int]]) -> list[int] | None:

@@ -57,6 +57,12 @@ class Expanded:
         for positions in position_lists(self).values():
             positions.reset_positions()
 
+    def _freeze_stages(self) -> None:
+        """The parent's, where it freezes stages of a Swin. Blocks it would look for in the list of positions."""
+        parent = getattr(super(), '_freeze_stages', None)
+        if parent is not None and not isinstance(getattr(self, 'layers', None), PositionList):
+            parent()
+
     def apply_freezing(self) -> None:
         """Freeze what ``freeze`` and the parent's ``frozen_stages`` ask for.
 
@@ -73,8 +79,7 @@ class Expanded:
                 if id(parameter) not in own:
                     parameter.requires_grad_(False)
         frozen = getattr(self, 'frozen_stages', -1)
-        if 'layers' not in lists and hasattr(self, '_freeze_stages'):
-            self._freeze_stages()
+        self._freeze_stages()
         if 'layers' not in lists or frozen <= 0:
             return
         layers = lists['layers']

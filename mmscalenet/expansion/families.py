@@ -57,8 +57,9 @@ def block_owners(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
     stages = getattr(backbone, 'stages', None)
     if isinstance(stages, nn.ModuleList) and all(hasattr(stage, 'blocks') for stage in stages):
         return {f'stages.{s}.blocks': (stage, 'blocks') for s, stage in enumerate(stages)}
+    hint = '. Expand its `backbone`' if isinstance(getattr(backbone, 'backbone', None), nn.Module) else ''
     raise TypeError(f'cannot expand a {type(backbone).__name__}: it keeps its blocks neither in `layers` (as '
-                    'VisionTransformer does) nor in `stages[i].blocks` (as SwinTransformer does)')
+                    f'VisionTransformer does) nor in `stages[i].blocks` (as SwinTransformer does){hint}')
 
 
 def window_period(block: nn.Module) -> int:

@@ -62,15 +62,15 @@ class Position(BaseModule):
         if self.gate is not None:
             nn.init.constant_(self.gate, self.gate_init)
 
-    def forward(self, block: nn.Module, x: Tensor, *args) -> Tensor:
-        """Run ``block`` on ``x`` (B, N, C); ``args`` are what the parent gives its blocks (Swin: ``hw_shape``)."""
+    def forward(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
+        """Run ``block`` on ``x`` (B, N, C); the rest is what the parent gives its blocks (Swin: ``hw_shape``)."""
         run = self._run if self.split else self._run_whole
         if self.around_attention is not None:  # an argument, as another image may have run when it is recomputed
             args = (*args, self.around_attention.hw_shape)
         if self.with_cp and torch.is_grad_enabled():
             # the reentrant kind fails under DDP once a block is used twice
-            return checkpoint(run, block, x, *args, use_reentrant=False)
-        return run(block, x, *args)
+            return checkpoint(run, block, x, *args, use_reentrant=False, **kwargs)
+        return run(block, x, *args, **kwargs)
 
     def _run(self, block: nn.Module, x: Tensor, *args) -> Tensor:
         split, adapter = self.split, self.adapter
@@ -93,14 +93,14 @@ class Position(BaseModule):
         extra = None if adapter is None else adapter(h)
         return x + self.drop_path(out if extra is None else out + extra)
 
-    def _run_whole(self, block: nn.Module, x: Tensor, *args) -> Tensor:
+    def _run_whole(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
         """For a block whose inside is not known: the adapter stands beside the whole of it."""
         adapter = self.adapter
         weights = {} if adapter is None else adapter.weights(block)
-        out = (_Rebound(block, '', weights) if weights else block)(x, *args)
+        out = (_Rebound(block, '', weights) if weights else block)(x, *args, **kwargs)
         extra = None if adapter is None else adapter(x)
-        if self.gate is None and extra is None and not self.drop_path.drop_prob:
-            return out
+        if self.gate is None and not (self.training and self.drop_path.drop_prob):
+            return out if extra is None else out + extra  # exact, as x + (out - x) is not
         out = out - x if self.gate is None else self.gate[0] * (out - x)
         return x + self.drop_path(out if extra is None else out + extra)
 

@@ -85,6 +85,21 @@ def test_what_does_not_fit_is_refused(change, classes, match, tmp_path):
     assert str(raised.value).startswith(f'{tmp_path / "file.pth"} does not fit VisionTransformerClsHead: ')
 
 
+def test_a_hidden_layer_is_neither_left_out_nor_lost(tmp_path):
+    """mmpretrain fills it with random numbers after it has been loaded."""
+    state = randomise(timm_vit()).state_dict()
+    init_cfg = dict(type='mmscalenet.PretrainedHead', checkpoint=tmp_path / 'file.pth')
+    head = dict(type='VisionTransformerClsHead', num_classes=5, in_channels=32, init_cfg=init_cfg)
+    init_default_scope('mmpretrain')
+    torch.save(state, tmp_path / 'file.pth')
+    with pytest.raises(CheckpointError, match='the head of the model has a hidden layer, .* Load it with load_from'):
+        MODELS.build(dict(head, hidden_dim=32)).init_weights()
+    for name in 'pre_logits.fc', 'head.layers.pre_logits':
+        torch.save({**state, f'{name}.weight': torch.randn(32, 32)}, tmp_path / 'file.pth')
+        with pytest.raises(CheckpointError, match='the head of the file has a hidden layer'):
+            MODELS.build(head).init_weights()
+
+
 class Attack:
     """Makes a folder when it is unpickled."""
 

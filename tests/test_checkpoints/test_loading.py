@@ -1,12 +1,13 @@
 import copy
 import re
+from functools import partial
 
 import pytest
 import torch
 import torch.nn.functional as F
 from checkpoint_zoo import SOURCES, TAKERS, TARGETS, VIT, maps, mmpretrain_swin, mmpretrain_vit, mmseg_vit, randomise
 from mmengine.model.weight_init import PretrainedInit
-from mmpretrain.models.backbones import SwinTransformerV2
+from mmpretrain.models.backbones import DeiT3, SwinTransformerV2
 from mmpretrain.models.utils import resize_pos_embed
 
 import mmscalenet
@@ -171,6 +172,17 @@ def test_final_norm_may_be_ignored():
     assert report.newly_initialised == ['norm0.weight', 'norm0.bias', 'norm1.weight', 'norm1.bias']
 
 
+@pytest.mark.parametrize('prefix', ['', 'encoder.'])
+def test_what_pretraining_by_masked_images_needs_beside_it_is_ignored(prefix):
+    """Official MAE, SimMIM and DINOv2 keep a mask token, MAE a decoder."""
+    state = {name: value for name, value in file_of('timm_deit').items() if not name.startswith('head')}
+    more = {'mask_token': torch.zeros(1, 1, 24), 'decoder_embed.weight': torch.ones(8, 24),
+            'decoder_blocks.0.attn.qkv.weight': torch.ones(24, 8), 'decoder_pos_embed': torch.ones(1, 17, 8)}
+    state = {f'{prefix}{name}': value for name, value in {**state, **more}.items()}
+    report = load_pretrained(mmpretrain_vit(), state)
+    assert len(report.ignored) == 4 and report.ignored[0] == 'mask_token'
+
+
 # resizing
 
 @pytest.mark.parametrize('target', ['mmpretrain_vit', 'mmseg_vit'])
@@ -193,6 +205,17 @@ def test_other_image_size_of_distilled():
     torch.testing.assert_close(model.pos_embed.data, resize_pos_embed(state['pos_embed'], (4, 4), (3, 3), 'bicubic', 2))
     state['pos_embed'] = state['pos_embed'][:, :-3]
     refuse(model, state, 'pos_embed cannot be resized: its 13 positions are not a square')
+
+
+@pytest.mark.parametrize('source', ['official', 'mmpretrain'])
+@pytest.mark.parametrize('side, grid', [(32, 4), (48, 6)])
+def test_deit3_has_tokens_and_no_rows_for_them(source, side, grid):
+    build = partial(DeiT3, arch=dict(**VIT, feedforward_channels=128), patch_size=8)
+    file = file_of('deit3') if source == 'official' else randomise(build(img_size=32)).state_dict()
+    model = build(img_size=side)
+    load_pretrained(mmscalenet.expand(model, gate=0.), file)
+    expected = resize_pos_embed(file['pos_embed'], (4, 4), (grid, grid), 'bicubic', 0)
+    torch.testing.assert_close(model.pos_embed.data, expected)
 
 
 @pytest.mark.parametrize('target', ['mmpretrain_swin', 'mmdet_swin', 'mmseg_swin'])
@@ -291,6 +314,20 @@ def test_unshared_positions_are_filled_from_their_block(layer_map):
         for ours, theirs in (('attn.qkv.weight', 'attn.qkv.weight'), ('ffn.layers.1.bias', 'mlp.fc2.bias')):
             value = model.layers.get_submodule(str(position)).state_dict()[ours]
             assert value.equal(state[f'blocks.{block}.{theirs}'])
+
+
+@pytest.mark.parametrize('layer_map', ['cyclic', 'interleaved'])
+def test_unshared_positions_are_filled_by_name_too(layer_map):
+    """As mmengine loads the file of a whole classifier."""
+    base = randomise(mmpretrain_vit())
+    model = mmscalenet.expand(randomise(mmpretrain_vit(), seed=1), layer_map=layer_map, share=False, gate=0.)
+    given = base.state_dict()
+    missing, unexpected = model.load_state_dict(given, strict=False)
+    assert not unexpected and all('.positions.' in name for name in missing)
+    assert given.keys() == base.state_dict().keys()  # not changed
+    for position, block in enumerate(model.layers.layer_map):
+        ours = model.layers.get_submodule(str(position)).state_dict()
+        assert all(value.equal(ours[name]) for name, value in base.layers[block].state_dict().items())
 
 
 @pytest.mark.parametrize('target', ['mmpretrain_vit', 'mmseg_vit', 'mmdet_swin'])

@@ -8,7 +8,7 @@ from mmscalenet.engine import CPUAmpOptimWrapper
 def make() -> tuple[nn.Module, CPUAmpOptimWrapper]:
     model = nn.Linear(4, 4)
     return model, CPUAmpOptimWrapper(optimizer=torch.optim.SGD(model.parameters(), lr=0.1), loss_scale='dynamic',
-                                     dtype='float16')
+                                     dtype='float16', use_fp64=True)
 
 
 def test_autocasts_and_accumulates():

@@ -77,5 +77,7 @@ def test_other_names_and_folders(tmp_path, save):
     assert last_whole_checkpoint(tmp_path / 'work') == (None, [])
     named = save('work/step-7.ckpt', 0)
     assert last_whole_checkpoint(tmp_path / 'work', dict(filename_tmpl='step-{}.ckpt')) == (named, [])
+    padded = save('padded/epoch_002.pth', 0)
+    assert last_whole_checkpoint(tmp_path / 'padded', dict(filename_tmpl='epoch_{:03d}.pth')) == (padded, [])
     elsewhere = save('big_disk/work/epoch_2.pth', 0)
     assert last_whole_checkpoint(tmp_path / 'work', dict(out_dir=str(tmp_path / 'big_disk'))) == (elsewhere, [])

@@ -5,6 +5,7 @@ import pickle
 import pytest
 import torch
 from mmengine.runner.checkpoint import load_state_dict
+from mmpretrain.models import BEiTPretrainViT
 from mmseg.models import MixVisionTransformer
 from parents import DEIT_ARCH, PARENTS, SWIN_ARCH, build_parent, build_scalenet, copy_base, flatten, image, randomise
 
@@ -283,6 +284,15 @@ def test_an_unknown_block_expands_with_its_adapter_beside_the_whole():
     assert type(net) is Net and len(mmscalenet.expand(net, adapter=None).layers) == 6
 
 
+def test_blocks_get_what_the_parent_hands_them_by_name():
+    """As BEiT's pretraining does; a block that runs whole is exact where it has no gate."""
+    parent = randomise(BEiTPretrainViT(arch=DEIT_ARCH, img_size=32, patch_size=8, use_shared_rel_pos_bias=True))
+    parent.eval()
+    x, mask = image((32, 32)), torch.arange(32).reshape(2, 16) % 3 == 0
+    expected = parent(x, mask)[0]
+    assert torch.equal(mmscalenet.expand(parent, gate=0.)(x, mask)[0], expected)
+
+
 def test_swin_scales_by_stage_and_shows_its_table():
     ours = build_scalenet('mmdet-swin', scale=(1, 1, 1.5, 2), gate=0)
     assert [len(p) for p in position_lists(ours).values()] == [2, 2, 6, 4]
@@ -302,17 +312,17 @@ def test_swin_scales_by_stage_and_shows_its_table():
     (dict(layer_map=None), 'layer_map=None is not allowed'),
     (dict(layer_map=[0, [1], 2, 3]), 'layer_map=\\[0, \\[1\\], 2, 3\\] is not allowed'),
     (dict(layer_map=3), 'layer_map=3 is not allowed'),
-    (dict(adapter=dict(type='Adaptor')), "adapter=.*Adaptor.*is not known; allowed.*ParallelAdapter"),
+    (dict(adapter=dict(type='Adaptor')), "adapter=.*Adaptor.*is not allowed; allowed.*ParallelAdapter"),
     (dict(adapter=dict(type='ParallelAdapter', ratio=1.5)), 'ratio=1.5 is not allowed; give a number from 1/'),
     (dict(adapter=dict(type='ParallelAdapter', ratio=0)), 'ratio=0 is not allowed'),
     (dict(adapter=dict(type='ParallelAdapter', width=5)), 'width'),
     (dict(adapter=dict(type='ParallelAdapter', ratio=float('nan'))), 'ratio=nan is not allowed'),
     (dict(adapter=dict(type='ParallelAdapter', ratio='wide')), "ratio='wide' is not allowed"),
-    (dict(adapter=dict(type=torch.nn.Linear)), 'adapter=.*Linear.* is not known.*subclass of Adapter'),
+    (dict(adapter=dict(type=torch.nn.Linear)), 'adapter=.*Linear.* is not allowed.*subclass of Adapter'),
     (dict(adapter=dict(type='LoRA', rank=0)), 'rank=0'),
     (dict(adapter=dict(type='LoRA', rank=25)), 'rank=25 is not allowed; give an integer from 1 to the'),
     (dict(adapter=dict(type='LoRA', alpha='1')), "alpha='1' is not allowed"),
-    (dict(adapter='ParallelAdapter'), "adapter='ParallelAdapter' is not known"),
+    (dict(adapter='ParallelAdapter'), "adapter='ParallelAdapter' is not allowed"),
     (dict(gate='open'), "gate='open'"),
     (dict(gate=float('nan')), 'gate=nan'),
     (dict(gate=float('inf')), 'gate=inf'),
@@ -439,6 +449,12 @@ def test_layers_are_indexed_as_a_list(share):
 
 def test_what_cannot_be_expanded_is_not():
     """SegFormer keeps stages in ``layers``; and a parent that gives nothing gives nothing grown."""
+    with pytest.raises(TypeError, match='expand takes a built backbone, not None'):
+        mmscalenet.expand(None)
+    with pytest.raises(TypeError, match='cannot expand a Module: .*Expand its `backbone`'):
+        whole = torch.nn.Module()
+        whole.backbone = build_parent('mmpretrain-vit')
+        mmscalenet.expand(whole)
     with pytest.raises(TypeError, match='cannot expand a MixVisionTransformer'):
         mmscalenet.expand(MixVisionTransformer(embed_dims=8, num_layers=[1, 1, 1, 1]))
     with pytest.raises(ValueError, match='out_indices=\\[4\\]: 4 is not allowed; the backbone has blocks 0 to 3'):

@@ -60,7 +60,25 @@ def test_the_config_of_a_library_gets_that_librarys_parent(scope, cls, arguments
     assert type(backbone)._parts[0] is getattr(mmscalenet, cls)
 
 
+def test_the_class_of_a_backbone_has_its_parent():
+    """DataParallel makes replicas by it."""
+    backbone = build_scalenet('mmpretrain-distilled')
+    assert type(type(backbone)(arch=DEIT_ARCH)) is type(backbone) is type(backbone.__new__(type(backbone)))
+
+
+def test_a_subclass_that_freezes_the_blocks_by_itself():
+    backbone = ScaleNetDeiT(base='mmpretrain.MoCoV3ViT', arch=DEIT_ARCH, img_size=32, patch_size=8, frozen_stages=2)
+    backbone.train()
+    trained = {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+    assert not {name for name in trained if name.startswith(('layers.0.', 'layers.1.', 'patch_embed.'))}
+    assert {name.split('.')[1] for name in trained if name.startswith('layers.')} == {'2', '3', 'positions'}
+
+
 @pytest.mark.parametrize('cls, arguments, error, message', [
+    (ScaleNetSwin, dict(embed_dims=8, depths=(2, 2, 2, 2), layermap='cyclic'), TypeError,
+     r"on mmdet.SwinTransformer does not take layermap='cyclic' \(did you mean layer_map\?\)"),
+    (ScaleNetDeiT, dict(arch=DEIT_ARCH, frozen_stages=5), ValueError, 'frozen_stages=5 .* from -1 .none. to 4'),
+    (ScaleNetDeiT, dict(arch=DEIT_ARCH, init_cfg='a.pth'), TypeError, "init_cfg='a.pth' is not allowed"),
     (ScaleNetDeiT, dict(arch=DEIT_ARCH, depths=3), TypeError, 'does not take depths=3; allowed are.*arch'),
     (ScaleNetSwin, dict(arch='tiny', embed_dims=8), TypeError, 'does not take embed_dims=8'),
     (ScaleNetDeiT, dict(arch='deit-huge'), ValueError, "arch='deit-huge' is unknown; allowed.*deit-tiny"),

@@ -124,10 +124,10 @@ def test_bad_arguments(arguments, message):
         build(**arguments)
 
 
-def test_a_class_token_belongs_to_no_window():
-    model = ScaleNetDeiT(arch=DEIT_ARCH, img_size=64, patch_size=8, window_size=3)
-    with pytest.raises(ValueError, match='65 tokens are no map of 8x8: windows need with_cls_token=False'):
-        model(image())
+@pytest.mark.parametrize('arguments', [dict(arch=DEIT_ARCH), dict(embed_dims=24, num_layers=4, num_heads=2)])
+def test_a_class_token_belongs_to_no_window(arguments):
+    with pytest.raises(ValueError, match='window_size=3 needs with_cls_token=False'):
+        ScaleNetDeiT(img_size=64, patch_size=8, window_size=3, **arguments)
 
 
 def test_mmsegs_vit_has_windows_too():

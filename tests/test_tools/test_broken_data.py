@@ -105,6 +105,22 @@ def test_label_outside_the_classes(label, fields, data, write_config, tool, capf
         assert f'"{path}"' in line and f'has the labels [{label}]' in line and 'num_classes=3' in line
 
 
+def test_object_of_a_class_that_the_head_does_not_know(fields, data, write_config, tool, capfd):
+    """A Mask R-CNN would take the last class for background and go on."""
+    path = data / 'det/annotations.json'
+    content = json.loads(path.read_text())
+    content['annotations'][2]['category_id'] = 2
+    path.write_text(json.dumps(content))
+    heads = [f'model.roi_head.{head}.num_classes={{}}' for head in ('bbox_head', 'mask_head')]
+    config = write_config(fields('det'))
+    line = refused(tool, capfd, 'train.py', config, '--cfg-options', *(head.format(1) for head in heads))
+    assert f'the image "{data / "det/images/2.png"}" has an object of class 1, and with' in line
+    assert 'model.roi_head.bbox_head.num_classes=1 those from 0 to 0 are known' in line
+    tool('train.py', config, '--no-validate', '--cfg-options', *(head.format(80) for head in heads))
+    log = capfd.readouterr().out
+    assert 'model.roi_head.bbox_head.num_classes=80, and the data have 2 classes: red, green. Is it' in log
+
+
 @pytest.mark.parametrize('split', ['train', 'val'])
 def test_annotation_file(split, fields, data, write_config, tool, capfd):
     content = json.loads((data / 'det/annotations.json').read_text())

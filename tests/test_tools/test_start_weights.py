@@ -55,6 +55,40 @@ def test_other_windows_and_classes(det_fields, write_config, tool, tmp_path, cap
     assert 'size mismatch for backbone' not in log
 
 
+@pytest.mark.parametrize('wrapper', ['model', 'state_dict_ema'])
+def test_a_whole_classifier_under_another_name(wrapper, cls_fields, write_config, tool, tmp_path):
+    """Head and all, for load_from and for a test."""
+    tool('train.py', write_config(base_of(cls_fields), 'base'), '--no-validate')
+    base = weights(tmp_path / 'work_dirs/base/epoch_3.pth')
+    torch.save({wrapper: base}, tmp_path / 'base.pth')
+    config = write_config(cls_fields)
+    tool('train.py', config, '--no-validate', '--cfg-options', 'load_from=base.pth', 'optim_wrapper.optimizer.lr=0.',
+         'train_cfg.max_epochs=1')
+    result = weights(tmp_path / 'work_dirs/tiny/epoch_1.pth')
+    assert all(value.equal(result[key]) for key, value in base.items())
+    tool('test.py', config, 'base.pth')
+
+
+def test_lora_model_keeps_its_own_tensors_alone(cls_fields, write_config, tool, tmp_path, capfd):
+    """mmpretrain's LoRAModel loads the backbone at its start, and no checkpoint of it holds one."""
+    tool('train.py', write_config(base_of(cls_fields), 'base'), '--no-validate')
+    start = dict(type='Pretrained', checkpoint=str(tmp_path / 'work_dirs/base/epoch_3.pth'))
+    cls_fields['model']['backbone'] = dict(
+        type='LoRAModel', alpha=4, rank=2, targets=[dict(type='.*qkv')],
+        module=dict(cls_fields['model']['backbone'], gate=0., init_cfg=start))
+    config = write_config(cls_fields)
+    tool('train.py', config, '--no-validate')
+    path = tmp_path / 'work_dirs/tiny/epoch_3.pth'
+    kept = weights(path)
+    assert kept and all('.lora_' in name or name.startswith('head.') for name in kept)
+    capfd.readouterr()
+    tool('test.py', config, path)
+    assert 'accuracy/top1' in capfd.readouterr().out
+    tool('train.py', config, '--no-validate', '--resume', '--cfg-options', 'train_cfg.max_epochs=4')
+    assert 'resumed epoch: 3' in capfd.readouterr().out
+    assert not all(value.equal(kept[key]) for key, value in weights(path.with_name('epoch_4.pth')).items())
+
+
 @pytest.mark.parametrize('wrap', [dict, lambda state: dict(model=state)])
 def test_a_backbone_alone(wrap, cls_fields, cls_base, write_config, tool, tmp_path):
     torch.save(wrap(cls_base), tmp_path / 'base.pth')

@@ -55,6 +55,29 @@ def test_refused_options(cls_fields, write_config, tool, capfd, tmp_path):
     assert 'mmpretrain draws' in refused(tool, capfd, 'test.py', config, checkpoint, '--tta', '--show-dir', 'x')
 
 
+@pytest.mark.parametrize(('option', 'said'), [
+    ('scale=0', 'the config is refused: layers: scale=0 is not allowed; a depth can only grow'),
+    ('layermap=cyclic', "on mmpretrain.VisionTransformer does not take layermap='cyclic' (did you mean layer_map?)"),
+    ('frozen_stages=3', 'frozen_stages=3 is not allowed; give an integer from -1 (none) to 2'),
+    ('adapter.type=LoRA adapter.r=8', 'beside type it takes rank, alpha'),
+    ('init_cfg.type=Pretrained init_cfg.checkpont=a.pth', 'checkpont is none of checkpoint, prefix and trusted'),
+    ('init_cfg=a.pth', "init_cfg='a.pth' is not allowed; give dict(type='Pretrained'"),
+    ('init_cfg.type=Pretrained init_cfg.checkpoint=', "checkpoint='' names no file"),
+])
+def test_refused_arguments_of_the_backbone(option, said, cls_fields, write_config, tool, capfd):
+    line = refused(tool, capfd, 'train.py', write_config(cls_fields), '--cfg-options',
+                   *(f'model.backbone.{one}' for one in option.split()))
+    assert said in line
+
+
+@pytest.mark.parametrize(('script', 'part'), [('train.py', 'optim_wrapper'), ('test.py', 'test_evaluator')])
+def test_missing_part_of_the_config(script, part, cls_fields, write_config, tool, capfd, tmp_path):
+    del cls_fields[part]
+    torch.save({}, tmp_path / 'some.pth')
+    line = refused(tool, capfd, script, write_config(cls_fields), *['some.pth'] * (script == 'test.py'))
+    assert f'the config has no {part}. Inherit what is missing' in line
+
+
 def test_missing_config(shell, tmp_path):
     """In a process of its own: one line, and nothing else."""
     result = shell('bash', TOOLS / 'dist_train.sh', 'nowhere.py', 2)

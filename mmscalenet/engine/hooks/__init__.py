@@ -1,5 +1,6 @@
 from .checkpoint_hook import WholeCheckpointHook
+from .detection_label_hook import DetectionLabelHook
 from .segmentation_label_hook import SegmentationLabelHook
 from .start_weights_hook import StartWeightsHook
 
-__all__ = ['SegmentationLabelHook', 'StartWeightsHook', 'WholeCheckpointHook']
+__all__ = ['DetectionLabelHook', 'SegmentationLabelHook', 'StartWeightsHook', 'WholeCheckpointHook']

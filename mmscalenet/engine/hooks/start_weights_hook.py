@@ -1,14 +1,15 @@
 """The weights that a run starts from, in the names and sizes of its backbone."""
 import re
+from collections.abc import Iterable
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
-from torch import nn
+from torch import Tensor, nn
 
 from mmscalenet.checkpoints import CheckpointError, load_content
 from mmscalenet.checkpoints.errors import some
-from mmscalenet.checkpoints.formats import find_backbone, unwrap
+from mmscalenet.checkpoints.formats import find_backbone, state_dict_in, unwrap
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
 
@@ -35,15 +36,17 @@ class StartWeightsHook(Hook):
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):  # mmengine loads into what is inside as well
             model = model.module
-        state = {_plain(str(name)): value for name, value in checkpoint.get('state_dict', checkpoint).items()}
+        state = {_plain(str(name)): value for name, value in state_dict_in(checkpoint).items()}
         backbones = {name: module for name, module in model.named_modules() if isinstance(module, ScaleNet)}
         if runner._resume:
             if 'meta' not in checkpoint:
                 raise CheckpointError(f'{runner._load_from} holds weights alone, and no run that could be resumed. To '
                                       'start a new run from them give it as load_from')
-            _check_resumed(backbones, state)
+            _check_resumed(model, backbones, state)
             return
         for name, module in backbones.items():
+            if len(_kept(model, name)) < len(module.state_dict()):
+                continue  # mmpretrain's LoRAModel keeps its own tensors alone, and loads the backbone at its start
             part = {key: value for key, value in state.items() if key.startswith(f'{name}.')}
             if part:
                 load_content(module, part, runner._load_from, name)
@@ -68,12 +71,17 @@ def _plain(name: str) -> str:
     return re.sub(r'^((module|_orig_mod)\.)+', '', name)
 
 
-def _check_resumed(backbones: dict[str, nn.Module], state: dict) -> None:
+def _kept(model: nn.Module, name: str) -> dict[str, Tensor]:
+    """What a checkpoint of ``model`` holds of its part ``name``."""
+    return {key: value for key, value in model.state_dict().items() if key.startswith(f'{name}.')}
+
+
+def _check_resumed(model: nn.Module, backbones: Iterable[str], state: dict) -> None:
     """mmengine would load what agrees, and fail later, in the optimizer's first step at best."""
-    for name, module in backbones.items():
-        file = {key.removeprefix(f'{name}.'): value.shape for key, value in state.items() if key.startswith(f'{name}.')}
-        model = {key: value.shape for key, value in module.state_dict().items()}
-        other = sorted(key for key in {*file, *model} if file.get(key) != model.get(key))
+    for name in backbones:
+        file, ours = ({key.removeprefix(f'{name}.'): value.shape for key, value in part.items()
+                       if key.startswith(f'{name}.')} for part in (state, _kept(model, name)))
+        other = sorted(key for key in {*file, *ours} if file.get(key) != ours.get(key))
         if other:
             raise CheckpointError(
                 f'the checkpoint to resume from was written with another {name}: they differ in {some(other)}. Resume '

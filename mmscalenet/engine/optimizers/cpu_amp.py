@@ -14,10 +14,11 @@ class CPUAmpOptimWrapper(OptimWrapper):
         loss_scale (float | str | dict): Accepted for the sake of configs made for a GPU and not used.
             Defaults to 'dynamic'.
         dtype (str | torch.dtype, optional): The same. Defaults to None.
+        use_fp64 (bool): The same. Defaults to False.
         **kwargs: Arguments of ``OptimWrapper``.
     """
 
-    def __init__(self, loss_scale='dynamic', dtype=None, **kwargs) -> None:
+    def __init__(self, loss_scale='dynamic', dtype=None, use_fp64=False, **kwargs) -> None:
         super().__init__(**kwargs)
 
     def load_state_dict(self, state_dict: dict) -> None:

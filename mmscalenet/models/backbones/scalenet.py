@@ -1,7 +1,8 @@
 """What ScaleNetDeiT and ScaleNetSwin share: build the parent of the library whose config it is, and expand it."""
+import difflib
 import importlib
 import inspect
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
@@ -30,6 +31,8 @@ class ScaleNet(Expanded):
     parents: dict[str, str] = {}
 
     def __new__(cls, *, base: str | None = None, **kwargs) -> 'ScaleNet':
+        if '_parts' in vars(cls):  # the class of a backbone, which has its parent
+            return object.__new__(cls)
         return object.__new__(bind(cls, _find_parent(cls, base, kwargs)))
 
     def __init__(self, *, base: str | None = None, **kwargs) -> None:
@@ -41,6 +44,7 @@ class ScaleNet(Expanded):
             check_drop_path_rate(kwargs['drop_path_rate'])
         if 'out_indices' in kwargs:
             kwargs['out_indices'] = _tidy_out_indices(kwargs['out_indices'], count)
+        _check_frozen_stages(kwargs.get('frozen_stages', -1), count)
         super().__init__(**kwargs)
         self.before_expansion()
         expand(self, **options)
@@ -70,6 +74,9 @@ class ScaleNet(Expanded):
         # not through the parent: mmdet's and mmseg's load by themselves, and leave out silently what does not fit
         for config in pretrained:
             options = {key: value for key, value in config.items() if key not in ('type', 'map_location')}
+            if wrong := options.keys() - {'checkpoint', 'prefix', 'trusted'}:
+                raise TypeError(f'init_cfg={dict(config)} is not allowed: {", ".join(sorted(wrong))} is none of '
+                                'checkpoint, prefix and trusted')
             load_pretrained(self, **dict(prefix=PREFIXES[_kind(config)]) | options)
         self._is_init = True
 
@@ -82,13 +89,17 @@ def _kind(init_cfg: dict) -> str:
 
 def _use_init_cfg(kwargs: dict) -> None:
     """Turn ``pretrained``, as mmseg's segmentors hand it on, into the ``init_cfg`` that it stands for."""
+    init_cfg = kwargs.get('init_cfg')
+    if not all(isinstance(part, dict) for part in (init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg])
+               if part is not None):
+        raise TypeError(f'init_cfg={init_cfg!r} is not allowed; give dict(type=\'Pretrained\', checkpoint=FILE)')
     checkpoint = kwargs.pop('pretrained', None)
     if checkpoint is None:
         return
     if not isinstance(checkpoint, str):
         raise TypeError(f'pretrained={checkpoint!r} is not allowed; give the path or URL of a file')
-    if kwargs.get('init_cfg') is not None:
-        raise ValueError(f'pretrained={checkpoint!r} and init_cfg={kwargs["init_cfg"]!r} both name the start weights; '
+    if init_cfg is not None:
+        raise ValueError(f'pretrained={checkpoint!r} and init_cfg={init_cfg!r} both name the start weights; '
                          'give one of them')
     kwargs['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint)
 
@@ -116,11 +127,18 @@ def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:
     for parent in candidates.values():
         if set(kwargs) <= own | set(_arguments(parent)):
             return parent
-    name, parent = next(iter(candidates.items()))
-    allowed = own | set(_arguments(parent))
-    wrong = ', '.join(f'{key}={value!r}' for key, value in kwargs.items() if key not in allowed)
-    raise TypeError(f'{cls.__name__} on {name} does not take {wrong}; allowed are {sorted(allowed)}'
-                    + ('' if len(candidates) == 1 else f'. Nor does any of {list(candidates)[1:]} take all arguments'))
+    # the nearest one: min keeps the first of equals
+    name, allowed = min(((name, own | set(_arguments(parent))) for name, parent in candidates.items()),
+                        key=lambda candidate: len(kwargs.keys() - candidate[1]))
+    wrong = [f'{key}={value!r}{_similar(key, allowed)}' for key, value in kwargs.items() if key not in allowed]
+    others = [other for other in candidates if other != name]
+    raise TypeError(f'{cls.__name__} on {name} does not take {", ".join(wrong)}; allowed are {sorted(allowed)}'
+                    + (f'. Nor does any of {others} take all arguments' if others else ''))
+
+
+def _similar(name: str, allowed: Iterable[str]) -> str:
+    close = difflib.get_close_matches(name, allowed, n=1)
+    return f' (did you mean {close[0]}?)' if close else ''
 
 
 def _look_up(library: str, name: str) -> type | None:
@@ -160,6 +178,11 @@ def _count_taps(parent: type, kwargs: dict) -> int:
                              'embed_dims, num_layers (ViT) or depths (Swin), and so on')
         given = arch
     return given['num_layers'] if 'num_layers' in given else len(given['depths'])
+
+
+def _check_frozen_stages(frozen: object, count: int) -> None:
+    if isinstance(frozen, bool) or not isinstance(frozen, int) or not -1 <= frozen <= count:
+        raise ValueError(f'frozen_stages={frozen!r} is not allowed; give an integer from -1 (none) to {count}')
 
 
 def _tidy_out_indices(out_indices: object, count: int) -> list[int]:

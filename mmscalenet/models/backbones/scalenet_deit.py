@@ -55,6 +55,8 @@ class ScaleNetDeiT(ScaleNet):
         return ('window_size', 'global_positions')
 
     def _use_windows(self, size: int, global_positions: int | Sequence[int]) -> None:
+        if getattr(self, 'with_cls_token', getattr(self, 'cls_token', None) is not None):
+            raise ValueError(f'window_size={size} needs with_cls_token=False: a class token is in no window')
         layers = position_lists(self)['layers']
         whole = _spread(global_positions, len(layers))
         if any(position.gate_init == 0 for position in layers.positions):

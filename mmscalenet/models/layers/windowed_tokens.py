@@ -28,7 +28,7 @@ class WindowedTokens(nn.Module):
         batch, length, channels = x.shape
         height, width = map(int, hw_shape)  # tensors, where it is traced
         if length != height * width:
-            raise ValueError(f'{length} tokens are no map of {height}x{width}: windows need with_cls_token=False')
+            raise ValueError(f'{length} tokens are no map of {height}x{width}')
         places = window_order(height, width, self.size, 0, x.device)
         out = attention(to_windows(x, places).view(-1, self.size**2, channels))
         return from_windows(out.reshape(batch, -1, channels), places)
