@@ -39,6 +39,7 @@ class ScaleNet(Expanded):
         parent = self._parts[1]
         options = {name: kwargs.pop(name) for name in EXPAND_ARGUMENTS if name in kwargs and name != 'drop_path_rate'}
         _use_init_cfg(kwargs)
+        _check_init_cfg(kwargs.get('init_cfg'))
         count = _count_taps(parent, kwargs)
         if kwargs.get('drop_path_rate') is not None:
             check_drop_path_rate(kwargs['drop_path_rate'])
@@ -89,19 +90,21 @@ def _kind(init_cfg: dict) -> str:
 
 def _use_init_cfg(kwargs: dict) -> None:
     """Turn ``pretrained``, as mmseg's segmentors hand it on, into the ``init_cfg`` that it stands for."""
-    init_cfg = kwargs.get('init_cfg')
-    if not all(isinstance(part, dict) for part in (init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg])
-               if part is not None):
-        raise TypeError(f'init_cfg={init_cfg!r} is not allowed; give dict(type=\'Pretrained\', checkpoint=FILE)')
     checkpoint = kwargs.pop('pretrained', None)
     if checkpoint is None:
         return
     if not isinstance(checkpoint, str):
         raise TypeError(f'pretrained={checkpoint!r} is not allowed; give the path or URL of a file')
-    if init_cfg is not None:
-        raise ValueError(f'pretrained={checkpoint!r} and init_cfg={init_cfg!r} both name the start weights; '
+    if kwargs.get('init_cfg') is not None:
+        raise ValueError(f'pretrained={checkpoint!r} and init_cfg={kwargs["init_cfg"]!r} both name the start weights; '
                          'give one of them')
     kwargs['init_cfg'] = dict(type='Pretrained', checkpoint=checkpoint)
+
+
+def _check_init_cfg(init_cfg: object) -> None:
+    parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
+    if not all(part is None or isinstance(part, dict) for part in parts):
+        raise TypeError(f"init_cfg={init_cfg!r} is not allowed; give dict(type='Pretrained', checkpoint=FILE)")
 
 
 def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:
