@@ -1,6 +1,7 @@
 from .checkpoint_hook import WholeCheckpointHook
+from .depth_hook import DepthHook
 from .detection_label_hook import DetectionLabelHook
 from .segmentation_label_hook import SegmentationLabelHook
 from .start_weights_hook import StartWeightsHook
 
-__all__ = ['DetectionLabelHook', 'SegmentationLabelHook', 'StartWeightsHook', 'WholeCheckpointHook']
+__all__ = ['DepthHook', 'DetectionLabelHook', 'SegmentationLabelHook', 'StartWeightsHook', 'WholeCheckpointHook']
