@@ -60,8 +60,8 @@ def test_get_flops_and_benchmark_config(shell):
                          for options in (('--depth', 12), (), ('--scales', 1)))
     assert small == base < 0.55 * full
     swin = ROOT / 'configs/fashion/scalenet-swin-mini-x2_3e_fashion-mnist.py'
-    small, full = (float(cells('benchmark_config.py', swin, '--shape', 224, 224, '--rounds', 1, '--threads', 1, *options,
-                               '--variants', '')[4]) for options in (('--depth', 2, 4), ()))
+    benchmark = ('benchmark_config.py', swin, '--shape', 224, 224, '--rounds', 1, '--threads', 1, '--variants', '')
+    small, full = (float(cells(*benchmark, *options)[4]) for options in (('--depth', 2, 4), ()))
     assert 0 < small < 0.7 * full  # activations
 
 
