@@ -11,6 +11,7 @@ from mmengine.registry import Registry
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmscalenet', locations=['mmscalenet.models'])
 ADAPTERS = Registry('adapter', scope='mmscalenet', locations=['mmscalenet.expansion'])
+HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmscalenet', locations=['mmscalenet.engine.hooks'])
 OPTIM_WRAPPER_CONSTRUCTORS = Registry(
     'optimizer wrapper constructor', parent=MMENGINE_OPTIM_WRAPPER_CONSTRUCTORS, scope='mmscalenet',
     locations=['mmscalenet.engine.optimizers'])
@@ -19,7 +20,6 @@ DATASETS = Registry(
     locations=['mmscalenet.datasets.fashion_scenes', 'mmscalenet.datasets.in_memory'])
 FUNCTIONS = Registry(
     'function', parent=MMENGINE_FUNCTIONS, scope='mmscalenet', locations=['mmscalenet.datasets.in_memory'])
-HOOKS = Registry('hook', parent=MMENGINE_HOOKS, scope='mmscalenet', locations=['mmscalenet.engine.hooks'])
 METRICS = Registry('metric', parent=MMENGINE_METRICS, scope='mmscalenet', locations=['mmscalenet.engine.metrics'])
 TRANSFORMS = Registry(
     'transform', parent=MMENGINE_TRANSFORMS, scope='mmscalenet', locations=['mmscalenet.datasets.pasting'])

@@ -8,7 +8,7 @@ temporary buffers come on top, and checkpointing (``with_cp``) is not seen.
 
     python tools/analysis_tools/get_flops.py configs/deit/*.py
     python tools/analysis_tools/get_flops.py configs/scalenet_deit_in1k.py --scales 1 2 3 4 --memory
-    python tools/analysis_tools/get_flops.py configs/mask_rcnn_scalenet_swin.py --shape 800 1333 --backbone
+    python tools/analysis_tools/get_flops.py configs/mask_rcnn_scalenet_swin.py --shape 800 1333 --backbone --depth 18
 """
 import argparse
 import gc
@@ -27,7 +27,15 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmscalenet.engine import UsageError, full_type, one_line_errors, read_config, whole_file
+from mmscalenet.engine import (
+    UsageError,
+    add_depth_argument,
+    full_type,
+    one_line_errors,
+    read_config,
+    use_depth,
+    whole_file,
+)
 
 
 def build(cfg: Config, backbone: bool = False) -> nn.Module:
@@ -125,6 +133,7 @@ def models_of(args: argparse.Namespace) -> Iterator[tuple[str, Config]]:
                 options['model.backbone.scale'] = int(scale) if scale == int(scale) else scale
                 name += f', scale {scale:g}'
             cfg = read_config(path, options)
+            use_depth(cfg, args.depth)
             kind = full_type(cfg.model.backbone)
             if scale is not None and 'ScaleNet' not in kind:
                 raise UsageError(f'--scales needs configs of a ScaleNet backbone, and that of "{path}" is {kind}.')
@@ -155,6 +164,7 @@ def parse_args() -> argparse.Namespace:
                         'img_size of the backbone, or 224')
     parser.add_argument('--scales', nargs='+', type=float, help='one row of each config for each of these values of '
                         'model.backbone.scale')
+    add_depth_argument(parser)
     parser.add_argument('--backbone', action='store_true', help='the backbone alone')
     parser.add_argument('--memory', action='store_true', help='with a column for the memory of activations')
     parser.add_argument('--out', help='markdown file to write, with the command that made it')

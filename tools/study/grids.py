@@ -97,7 +97,8 @@ def mechanisms(family: str, seed: int) -> list[Run]:
     """One mechanism at a time, on a looped middle third unless it says otherwise."""
     arms = Arms(f't1_{family}_mechanisms', family, seed, trunk_grid=f't1_{family}')
     fork, third = arms.fork, THIRD[family]
-    ramp = dict(type='mmscalenet.DepthHook', mode='ramp', begin=FORK)
+    # charged as if the added positions always ran: it gets less than its share
+    ramp = dict(type='mmscalenet.DepthHook', mode='ramp', begin='first', end='decay')
     return [
         fork('third', third),
         fork('third, gate 0', third | {f'{B}gate': 0.} | GATE_RATE),

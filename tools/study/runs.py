@@ -162,6 +162,9 @@ class Run:
         cfg.optim_wrapper.optimizer.lr *= self.lr
         cfg.param_scheduler = self.schedule()
         cfg.train_cfg.max_iters = self.end
+        for hook in cfg.custom_hooks:  # parts of a run in its own iterations
+            hook.update({key: dict(first=self.first, decay=cfg.param_scheduler[1].begin)[value]
+                         for key, value in hook.items() if key in ('begin', 'end')})
         # An evaluation costs some 25 steps: a short part is seen at its start, its middle and its end. Checkpoints cost
         # nothing; others start from those that a trunk keeps.
         trunk, steps = self.parent is None, self.end - self.first
