@@ -9,7 +9,6 @@ the same command again. A run whose parent's checkpoint is gone, as on another m
 ``--only`` takes a regular expression that is found in the names of the runs.
 """
 import argparse
-import os
 import re
 import signal
 import sys
@@ -22,6 +21,7 @@ sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().
 
 import lines  # noqa: E402
 from grids import GRIDS  # noqa: E402
+import torch  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from runs import ROOT, Run  # noqa: E402
 from training import Training, commit  # noqa: E402
@@ -193,7 +193,7 @@ def listing(runs: list[Run], out: Path) -> str:
     for run in runs:
         origin = f'{run.parent.name} at {run.at:g}' if run.parent else 'scratch'
         rows.append(f'{"done" if run.digest in finished else "    "}  {run.name:<44} from {origin:<28} '
-                    f'steps {run.first:>6} to {run.end:<6} {run.multiply_adds / 1e6:6.2f} M multiply-adds  '
+                    f'steps {run.first:>6} to {run.end:<6} {run.multiply_adds / 1e6:6.1f} M multiply-adds a step  '
                     f'{own(run) / 1e12:8.1f} TFLOPs  lr x {run.lr:g}')
     return '\n'.join(rows)
 
@@ -223,7 +223,7 @@ def main() -> None:
     from prepare_fashion_mnist import prepare
 
     args = parse_args()
-    os.environ.setdefault('LOCAL_RANK', '0')
+    torch.set_num_threads(1)  # the trainings need the cores
     MMLogger.get_instance('study', log_level='ERROR')  # of the models that are counted, only the figures are wanted
     runs, out = select(args.grid, args.only), Path(args.out)
     if args.list:

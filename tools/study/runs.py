@@ -83,14 +83,20 @@ class Run:
     def batch(self) -> int:
         return self.declared.train_dataloader.batch_size
 
-    @cached_property
+    @property
     def multiply_adds(self) -> int:
-        """Of an image's forward pass."""
-        return cost_of_model(self.declared.model.to_dict(), self.declared.data_preprocessor.to_dict())[0]
+        """Of a step's forward pass."""
+        return self._costs[0]
+
+    @property
+    def parameters(self) -> int:
+        return self._costs[1]
 
     @cached_property
-    def parameters(self) -> int:
-        return cost_of_model(self.declared.model.to_dict(), self.declared.data_preprocessor.to_dict())[1]
+    def _costs(self) -> tuple[int, int]:
+        cfg = self.declared
+        return _count(f'default_scope = "mmpretrain"\nmodel = {cfg.model.to_dict()!r}\n'
+                      f'data_preprocessor = {cfg.data_preprocessor.to_dict()!r}', self.batch)
 
     @cached_property
     def budget(self) -> int:
@@ -127,7 +133,7 @@ class Run:
     def flops_at(self, step: int) -> int:
         """Training FLOPs spent until this count of iterations, those of the parents included."""
         before = self.parent.flops_at(self.start) if self.parent else 0
-        return before + FLOPS_PER_MULTIPLY_ADD * self.multiply_adds * self.batch * (step - self.first)
+        return before + FLOPS_PER_MULTIPLY_ADD * self.multiply_adds * (step - self.first)
 
     @property
     def phases(self) -> list[dict]:
@@ -142,7 +148,7 @@ class Run:
     def _phase(self, step: int) -> dict:
         steps = step - self.first
         return dict(arm=self.arm, steps=steps, multiply_adds=self.multiply_adds,
-                    train_flops=FLOPS_PER_MULTIPLY_ADD * self.multiply_adds * self.batch * steps)
+                    train_flops=FLOPS_PER_MULTIPLY_ADD * self.multiply_adds * steps)
 
     def schedule(self) -> list[dict]:
         """Warmup, stable, decay in counts of iterations."""
@@ -196,13 +202,9 @@ def config_of(path: str, options: dict) -> Config:
 
 
 @cache
-def _count(text: str) -> tuple[int, int]:
+def _count(text: str, batch: int) -> tuple[int, int]:
+    """Multiply-adds of a batch and parameters of the model of a config."""
     cfg = Config.fromstring(text, '.py')
     model, shape = build(cfg), default_shape(cfg)
-    parameters = sum(p.numel() for p in model.parameters())
-    return count_multiply_adds(model, (cfg.model.backbone.get('in_channels', 3), shape[0], shape[-1])), parameters
-
-
-def cost_of_model(model: dict, data_preprocessor: dict) -> tuple[int, int]:
-    """Multiply-adds of one image and parameters of the model of a config."""
-    return _count(f'default_scope = "mmpretrain"\nmodel = {model!r}\ndata_preprocessor = {data_preprocessor!r}')
+    image = (cfg.model.backbone.in_channels, shape[0], shape[-1])
+    return count_multiply_adds(model, image, batch), sum(p.numel() for p in model.parameters())

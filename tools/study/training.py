@@ -7,15 +7,20 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from mmengine.config import Config
 from runs import ROOT, Run
 
 from mmscalenet.engine import is_whole, last_whole_checkpoint, whole_file
+from mmscalenet.engine.growing import grow_checkpoint
 from mmscalenet.engine.hooks.curve_hook import read_lines
+
+_ONE_AT_A_TIME = threading.Lock()
 
 
 class Training:
@@ -65,9 +70,10 @@ class Training:
         resume = 'auto'
         if self.run.parent and last_whole_checkpoint(str(self.folder), cfg.default_hooks.checkpoint)[0] is None:
             parent = Training(self.run.parent, self.work_dir, self.data).checkpoint(self.run.start)
-            resume = str(self.grown(parent, cfg))
             if self.run.restart:
-                cfg.load_from, resume = resume, None
+                cfg.load_from, resume = str(parent), None
+            else:
+                resume = str(self.grow(parent, cfg))
         cfg.dump(self.folder / 'as_run.py')
         command = [sys.executable, str(ROOT / 'tools/train.py'), str(self.folder / 'as_run.py'), '--work-dir',
                    str(self.folder), *(['--resume', resume] if resume else [])]
@@ -79,13 +85,11 @@ class Training:
                 env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(
                     [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])})
 
-    def grown(self, parent: Path, cfg) -> Path:
-        """The parent's checkpoint as one of this run's model; made anew, should it be of a broken call."""
-        from mmscalenet.engine.growing import grow_checkpoint
-
+    def grow(self, parent: Path, cfg: Config) -> Path:
+        """The parent's checkpoint as one of this run's model, with the moments and the count of iterations."""
         path = self.folder / 'start.pth'
-        with whole_file(path) as temporary:
-            torch.save(grow_checkpoint(parent, cfg, seed=self.run.seed), temporary)
+        with _ONE_AT_A_TIME, whole_file(path) as temporary:  # torch's random state and mmengine's scope are global
+            torch.save(grow_checkpoint(parent, cfg), temporary)
         return path
 
     def curve(self) -> list[dict]:
