@@ -1,4 +1,4 @@
-# The base of the study: a DeiT of 6 blocks for 28 x 28 grey images, 16 patches of 7 x 7. Its middle third is two blocks.
+# The base of the study: a DeiT of 6 blocks for 28 x 28 grey images, 16 patches of 7 x 7. Two are its middle third.
 _base_ = ['./_base_/fashion_mnist.py', './_base_/schedule.py']
 
 model = dict(

@@ -29,4 +29,9 @@ model = dict(
         dict(type='Constant', layer='LayerNorm', val=1., bias=0.),
     ])
 
-train_cfg = dict(max_iters=4000, val_interval=400)
+optim_wrapper = dict(optimizer=dict(lr=4e-3))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=180),
+    dict(type='LinearLR', start_factor=1., end_factor=1e-3, by_epoch=False, begin=3060, end=3600),
+]
+train_cfg = dict(max_iters=3600, val_interval=360)

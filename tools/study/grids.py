@@ -28,7 +28,7 @@ FEW = {'train_dataloader.dataset.indices': 5000}
 SCRATCH = dict(
     deit={f'{B}arch.num_layers': 12, f'{B}layer_scale_init_value': 0.1},
     swin={f'{B}arch.depths': [4, 12]})
-#: Middle third and half of the blocks run twice. Of a Swin, whose blocks go in pairs, the middle pair of the long stage.
+#: Middle third and half of the blocks run twice. A Swin's blocks go in pairs: of its long stage one pair, or two.
 THIRD = dict(
     deit={f'{B}layer_map': 'middle_cycle', f'{B}core': (2, 3), f'{B}scale': 8 / 6},
     swin={f'{B}layer_map': 'middle_cycle', f'{B}core': [None, (2, 3)], f'{B}scale': [1, 8 / 6]})
@@ -114,7 +114,7 @@ def mechanisms(family: str, seed: int) -> list[Run]:
         fork('third, wide adapters', third | {f'{B}adapter': dict(type='ParallelAdapter', ratio=1., _delete_=True)}),
         *(fork(f'third, adapters, their lr x{rate:g}',
                third | ADAPTER | {KEYS: dict(adapter=dict(lr_mult=float(rate)))}) for rate in (3, 10)),
-        *(fork(f'third, lr x{lr:g}', third, lr=lr) for lr in (0.5, 2)),
+        *(fork(f'third, lr x{lr:g}', third, lr=lr, opponent=f'base, lr x{lr:g}') for lr in (0.5, 2)),
     ]
 
 

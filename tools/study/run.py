@@ -20,8 +20,8 @@ from pathlib import Path
 sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / 'dataset_converters')]
 
 import lines  # noqa: E402
-from grids import GRIDS  # noqa: E402
 import torch  # noqa: E402
+from grids import GRIDS  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from runs import ROOT, Run  # noqa: E402
 from training import Training, commit  # noqa: E402

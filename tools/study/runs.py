@@ -49,7 +49,7 @@ class Run:
         lr (float): Factor on the learning rate. Defaults to 1.
         restart (bool): Whether it takes the weights alone and starts a schedule of its own. Defaults to False: the
             optimizer's moments and the count of iterations go on.
-        opponent (str): Arm of the same grid to compare with. Defaults to 'base'.
+        opponent (str): Arm of the trunk's grid to compare with. Defaults to 'base'.
     """
     grid: str
     arm: str
@@ -78,6 +78,11 @@ class Run:
     def declared(self) -> Config:
         """The config with the arm's options, without what belongs to the single run."""
         return config_of(self.config, self.options)
+
+    @property
+    def trunk_grid(self) -> str:
+        """The grid of the run that all began with."""
+        return self.parent.trunk_grid if self.parent else self.grid
 
     @property
     def batch(self) -> int:
@@ -157,7 +162,7 @@ class Run:
                     end=self.end)
         rise = round(WARMUP * self.budget)
         if self.restart:  # the warmup of a short run is a part of its own length
-            rise = round(WARMUP * (self.end - self.first))
+            rise = max(1, round(WARMUP * (self.end - self.first)))
             fall['begin'] = max(fall['begin'], rise)
         return [dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=rise), fall]
 

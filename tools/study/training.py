@@ -104,7 +104,8 @@ class Training:
         return dict(
             study=run.grid, arm=run.arm, family=run.family, seed=run.seed, config=run.config, options=run.options,
             parent=run.parent.name if run.parent else None, at=run.at, until=run.until, decay=run.decay,
-            equal=run.equal, lr=run.lr, restart=run.restart, opponent=run.opponent, digest=run.digest, commit=commit,
+            equal=run.equal, lr=run.lr, restart=run.restart, opponent=run.opponent,
+            opponent_study=run.trunk_grid, digest=run.digest, commit=commit,
             dirty=dirty, torch=torch.__version__, machine=machine(), batch=run.batch, parameters=run.parameters,
             multiply_adds=run.multiply_adds, phases=run.phases, train_flops=run.flops_at(run.end),
             first_step=run.first, steps=run.end - run.first, wall=curve[-1]['wall'], cpu=curve[-1]['cpu'],

@@ -1,4 +1,4 @@
-# Warmup, stable, decay, in iterations. max_iters is the budget; tools/study sets steps and schedule of each run from it.
+# Warmup, stable, decay, in iterations. max_iters is the budget, from which tools/study sets the schedule of each run.
 _base_ = '../../_base_/default_runtime.py'
 
 optim_wrapper = dict(
