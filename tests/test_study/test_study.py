@@ -22,7 +22,7 @@ from grids import GRIDS  # noqa: E402
 from tiny_study import tiny_grid  # noqa: E402
 
 CONFIG = f"""
-_base_ = {str(ROOT / 'configs/study/deit_fashion-mnist.py')!r}
+_base_ = {str(ROOT / 'configs/study/deit-micro_8k_fashion-mnist.py')!r}
 model = dict(
     backbone=dict(arch=dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)),
     head=dict(in_channels=16))
@@ -35,7 +35,7 @@ def write_inputs(folder: Path) -> Path:
     (folder / 'data').mkdir()
     for name, content in small_data().items():
         (folder / 'data' / name).write_bytes(content)
-    config = folder / 'base_tiny.py'
+    config = folder / 'deit-tiny.py'
     config.write_text(CONFIG)
     return config
 
@@ -115,7 +115,7 @@ def test_the_count_of_multiply_adds(records):
 def test_lines_are_complete(records):
     for record in records.values():
         assert record['wall'] >= record['cpu'] * 0.5 > 0 and record['peak_memory'] > 10**8
-        assert record['family'] == 'base' and len(record['commit']) == 40 and record['parameters'] > 0
+        assert record['family'] == 'deit' and len(record['commit']) == 40 and record['parameters'] > 0
         assert all(0 < point['test_loss'] < 5 and 0 <= point['top1'] <= 100 for point in record['curve'])
         assert all(point['train_loss'] > 0 for point in record['curve'][1:])
     assert records['grown']['options'] == {'model.backbone.scale': 2} and records['grown']['parent'] == 'base_s3'
@@ -125,7 +125,7 @@ def test_the_schedule_of_a_fork(study):
     """The grown net's own decay: stable at first, falling over its last 15 % of the budget, to a thousandth."""
     log = next((study / 'work/tiny/again_s3').glob('*/vis_data/scalars.json'))
     assert log.exists()
-    run = tiny_grid(str(study / 'base_tiny.py'))[2]
+    run = tiny_grid(str(study / 'deit-tiny.py'))[2]
     warmup, decay = run.schedule()
     assert (warmup['begin'], warmup['end'], decay['end']) == (0, 5, run.end) and run.first == 50
     assert run.end - decay['begin'] == run.steps_for(0.15)

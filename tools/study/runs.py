@@ -68,7 +68,7 @@ class Run:
     @property
     def family(self) -> str:
         """'deit' or 'swin'."""
-        return Path(self.config).stem.split('_')[0]
+        return Path(self.config).stem.split('-')[0]
 
     @property
     def name(self) -> str:
