@@ -23,6 +23,7 @@ ROOT = Path(__file__).resolve().parents[2] / 'configs'
 CONFIGS = sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob('*.py') if '_base_' not in path.parts)
 #: Detectors and segmentors small enough as they are, and the backbones pretrained for them.
 SCENES = [name for name in CONFIGS if name.startswith('fashion_scenes/')]
+SMALL = [*SCENES, *(name for name in CONFIGS if name.startswith('study/'))]
 #: Detectors and segmentors for COCO and ADE20K.
 DENSE = [name for name in CONFIGS if name.startswith(('mask_rcnn', 'upernet'))]
 SHRINK = 8
@@ -69,7 +70,7 @@ def drop_pretrained(config: dict) -> None:
 
 def build(cfg: Config) -> BaseModel:
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    if not any(cfg.filename.endswith(name) for name in SCENES):
+    if not any(cfg.filename.endswith(name) for name in SMALL):
         REDUCE[cfg.default_scope](cfg.model)
     drop_pretrained(cfg.model)
     model = MODELS.build(cfg.model)

@@ -72,19 +72,20 @@ def plain_attention() -> Iterator[None]:
         cuda.enable_mem_efficient_sdp(before[1])
 
 
-def count_multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of one image in inference.
+def count_multiply_adds(model: nn.Module, shape: tuple[int, int, int], batch: int = 1) -> int:
+    """Multiply-adds of one image in inference, or of a batch.
 
     Args:
         model (nn.Module): A whole model or a backbone.
         shape (tuple[int, int, int]): Channels, height and width of the image.
+        batch (int): Number of images. LoRA changes its weights once for all of them. Defaults to 1.
     """
     model.eval()
     counter = FlopCounterMode(display=False)
     # With gradients on: without them torch's own attention layer takes a fused path that is not counted. What would be
     # kept for them is dropped, as whole attention matrices of large images would fill the memory.
     with plain_attention(), counter, torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda none: none):
-        run(model, torch.randn(1, *shape))
+        run(model, torch.randn(batch, *shape))
     return counter.get_total_flops() // 2
 
 
