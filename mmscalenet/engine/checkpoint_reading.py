@@ -18,15 +18,28 @@ def read_safely(trusted: bool = False) -> None:
 
     def load_from_restricted(filename: str, map_location: object = None) -> dict:
         # read to the CPU, whatever map_location says: what loads the weights copies them to where it needs them
-        checkpoint = read_checkpoint(filename, trusted)
-        if not trusted:
-            if isinstance(checkpoint.get('meta'), dict):
-                checkpoint['meta'].pop('config', None)  # runs as Python when mmengine resumes; its runners write 'cfg'
-            for name in ('message_hub', 'param_schedulers'):
-                _drop_placeholders(checkpoint.get(name))
-        return checkpoint
+        return read_run(filename, trusted)
 
     CheckpointLoader.register_scheme(('', 'http://', 'https://'), load_from_restricted, force=True)
+
+
+def read_run(path: str, trusted: bool = False) -> dict:
+    """What a runner's checkpoint holds, without what could not be rebuilt safely.
+
+    Args:
+        path (str): Path or URL.
+        trusted (bool): Whether the file may run code. Defaults to False.
+
+    Raises:
+        CheckpointError: If it cannot be read, or would run code.
+    """
+    checkpoint = read_checkpoint(path, trusted)
+    if not trusted:
+        if isinstance(checkpoint.get('meta'), dict):
+            checkpoint['meta'].pop('config', None)  # runs as Python when mmengine resumes; its runners write 'cfg'
+        for name in ('message_hub', 'param_schedulers'):
+            _drop_placeholders(checkpoint.get(name))
+    return checkpoint
 
 
 def _drop_placeholders(value: object, depth: int = 3) -> None:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from runs import Run
 
 SEEDS = range(5)
-CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py', swin='configs/study/swin-micro_3600i_fashion-mnist.py')
+CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py',
+               swin='configs/study/swin-micro_3600i_fashion-mnist.py')
 FORK = 0.7
 
 # What an arm changes in the config of the base.

@@ -39,40 +39,85 @@ class StartWeightsHook(Hook):
         model = runner.model
         while is_model_wrapper(model) or isinstance(model, BaseTTAModel):  # mmengine loads into what is inside as well
             model = model.module
-        state = {_plain(str(name)): value for name, value in state_dict_in(checkpoint).items()}
-        backbones = {name: module for name, module in model.named_modules() if isinstance(module, ScaleNet)}
         if runner._resume:
             if 'meta' not in checkpoint:
                 raise CheckpointError(f'{runner._load_from} holds weights alone, and no run that could be resumed. To '
                                       'start a new run from them give it as load_from')
-            _check_resumed(model, backbones, state)
+            _check_resumed(model, _backbones(model), _plain_state(checkpoint))
             return
-        for name, module in backbones.items():
-            if len(_kept(model, name)) < len(module.state_dict()):
-                continue  # mmpretrain's LoRAModel keeps its own tensors alone, and loads the backbone at its start
-            part = {key: value for key, value in state.items() if key.startswith(f'{name}.')}
-            if part:
-                load_content(module, part, runner._load_from, name)
-                state = {key: value for key, value in state.items() if key not in part}
-            else:  # the file of a backbone alone, or of a model that has another name for it
-                load_content(module, checkpoint, runner._load_from)
-                prefix = _plain(find_backbone(unwrap(checkpoint)))
-                if prefix and name.endswith(f'.{prefix}'[:-1]):
-                    # that of a part of this model, which puts its own prefix in front: a detector for SoftTeacher
-                    state = {key: value for key, value in state.items() if not key.startswith(prefix)}
-                    name = prefix[:-1]
-                else:
-                    state = {key: value for key, value in state.items() if key in model.state_dict()}
-            state.update((f'{name}.{key}', value) for key, value in module.state_dict().items())
+        state = fit_weights(model, checkpoint, runner._load_from)
         if self.testing:
-            _check_whole(model, state, runner._load_from)
+            load_whole(model, state, runner._load_from)
             take_depth(model, checkpoint)
         checkpoint['state_dict'] = state
+
+
+def fit_weights(model: nn.Module, checkpoint: dict, source: str) -> dict[str, Tensor]:
+    """The weights in a checkpoint in the names and sizes of the model's ScaleNets, into which they are loaded.
+
+    Args:
+        model (nn.Module): The model.
+        checkpoint (dict): What the file holds.
+        source (str): The name that it goes by in messages.
+
+    Returns:
+        dict[str, Tensor]: All of the ScaleNets, and what the file holds of the rest.
+
+    Raises:
+        CheckpointError: If what is in the checkpoint does not fit.
+    """
+    state = _plain_state(checkpoint)
+    for name, module in _backbones(model).items():
+        if len(_kept(model, name)) < len(module.state_dict()):
+            continue  # mmpretrain's LoRAModel keeps its own tensors alone, and loads the backbone at its start
+        part = {key: value for key, value in state.items() if key.startswith(f'{name}.')}
+        if part:
+            load_content(module, part, source, name)
+            state = {key: value for key, value in state.items() if key not in part}
+        else:  # the file of a backbone alone, or of a model that has another name for it
+            load_content(module, checkpoint, source)
+            prefix = _plain(find_backbone(unwrap(checkpoint)))
+            if prefix and name.endswith(f'.{prefix}'[:-1]):
+                # that of a part of this model, which puts its own prefix in front: a detector for SoftTeacher
+                state = {key: value for key, value in state.items() if not key.startswith(prefix)}
+                name = prefix[:-1]
+            else:
+                state = {key: value for key, value in state.items() if key in model.state_dict()}
+        state.update((f'{name}.{key}', value) for key, value in module.state_dict().items())
+    return state
+
+
+def load_whole(model: nn.Module, state: dict, source: str) -> None:
+    """Load the weights of all of the model, of which only what positions own may be missing.
+
+    Raises:
+        CheckpointError: If more is missing, has another size, or is of a grown model where this one is not.
+    """
+    try:
+        result = model.load_state_dict(state, strict=False)
+    except RuntimeError as error:
+        raise CheckpointError(f'{source} does not fit the config: {error}') from None
+    parameters = dict(model.named_parameters())
+    lacking = [key for key in result.missing_keys if key in parameters and '.positions.' not in key]
+    grown = [key for key in result.unexpected_keys if '.positions.' in key]
+    if lacking or grown:
+        raise CheckpointError('. '.join(
+            [f'{source} does not fit the config'] + [f'It lacks {some(lacking)}'] * bool(lacking)
+            + [f'It is of a grown model, and the config has no place for {some(grown)}'] * bool(grown)
+            + ['Give the config it was trained with']))
 
 
 def _plain(name: str) -> str:
     """Without what DistributedDataParallel and torch.compile put in front."""
     return re.sub(r'^((module|_orig_mod)\.)+', '', name)
+
+
+def _plain_state(checkpoint: dict) -> dict[str, Tensor]:
+    return {_plain(str(name)): value for name, value in state_dict_in(checkpoint).items()}
+
+
+def _backbones(model: nn.Module) -> dict[str, ScaleNet]:
+    return {name: module for name, module in model.named_modules() if isinstance(module, ScaleNet)}
 
 
 def _kept(model: nn.Module, name: str) -> dict[str, Tensor]:
@@ -90,18 +135,3 @@ def _check_resumed(model: nn.Module, backbones: Iterable[str], state: dict) -> N
             raise CheckpointError(
                 f'the checkpoint to resume from was written with another {name}: they differ in {some(other)}. Resume '
                 'with the config of that run, as in its work directory, or start a new run with load_from')
-
-
-def _check_whole(model: nn.Module, state: dict, name: str) -> None:
-    try:
-        result = model.load_state_dict(state, strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(f'{name} does not fit the config: {error}') from None
-    parameters = dict(model.named_parameters())
-    lacking = [key for key in result.missing_keys if key in parameters and '.positions.' not in key]
-    grown = [key for key in result.unexpected_keys if '.positions.' in key]
-    if lacking or grown:
-        raise CheckpointError('. '.join(
-            [f'{name} does not fit the config'] + [f'It lacks {some(lacking)}'] * bool(lacking)
-            + [f'It is of a grown model, and the config has no place for {some(grown)}'] * bool(grown)
-            + ['Give the config it was trained with']))
