@@ -1,4 +1,5 @@
 """Depth that changes while a net is trained."""
+import math
 from collections.abc import Sequence
 
 from mmengine.hooks import EMAHook, Hook
@@ -147,7 +148,7 @@ class DepthHook(Hook):
             raise UsageError(f'DepthHook: {name}={value!r} is not allowed; give a part of the run, a float in [0, 1), '
                              'or a number of epochs or iterations, an integer.')
         if isinstance(value, float):
-            return round(value * runner.max_iters)
+            return math.floor(value * runner.max_iters + 1e-9)
         by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop) if self.by_epoch is None else self.by_epoch
         return value * len(runner.train_dataloader) if by_epoch and scaled else value
 
