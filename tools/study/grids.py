@@ -86,10 +86,11 @@ def opponents(family: str, seed: int) -> list[Run]:
         fork('ScaleNet, restarted', SCALENET, **again, opponent='base, restarted'),
         fork('gate 0, restarted', GATED, **again, opponent='base, restarted'),
         # the rate of the rest
-        *(fork(f'{arm}, lr x{lr:g}', options, lr=lr, opponent=f'base, lr x{lr:g}') for lr in (0.5, 2)
+        *(fork(f'{arm}, lr x{lr:g}', options, lr=lr, opponent=f'base, lr x{lr:g}' if options else 'base')
+          for lr in (0.5, 2)
           for arm, options in (('base', {}), ('ScaleNet', SCALENET), ('gate 0', GATED))),
         # averaged weights
-        *(fork(f'{arm}, EMA', options | EMA, opponent='base, EMA')
+        *(fork(f'{arm}, EMA', options | EMA, opponent='base, EMA' if options else 'base')
           for arm, options in (('base', {}), ('ScaleNet', SCALENET), ('gate 0', GATED))),
     ]
 
