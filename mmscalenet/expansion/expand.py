@@ -64,7 +64,7 @@ def expand(backbone: nn.Module,
             ``dict(type='ParallelAdapter')``.
         share (bool): Whether positions share the blocks. False copies them: progressive stacking, the usual
             baseline. Defaults to True.
-        gate (float, optional): Start value of a learnt factor on the two residual branches of the *added* positions
+        gate (float | str, optional): Start value of a learnt factor on the two residual branches of the *added* positions
             (ReZero, arXiv 2003.04887; zero start for new blocks: LLaMA Pro, arXiv 2401.02415). 0 makes the expanded
             net's last output equal the base's exactly at the start, and its other taps where the map keeps them (a
             warning says where not); give the gates a larger learning rate, e.g.
