@@ -28,6 +28,7 @@ model = dict(
     head=dict(in_channels=16))
 train_dataloader = dict(batch_size=16)
 train_cfg = dict(max_iters=100)
+default_hooks = dict(logger=dict(interval=1))
 """
 
 
@@ -40,16 +41,17 @@ def write_inputs(folder: Path) -> Path:
     return config
 
 
-@pytest.fixture(scope='module')
-def study(tmp_path_factory):
-    """The folder of a study that was killed twice: while the trunk ran, and while the grown model did."""
+@pytest.fixture(scope='module', params=[3, pytest.param(5, marks=pytest.mark.slow)])
+def study(request, tmp_path_factory):
+    """The folder of a study that was killed: while the grown model ran and, of the whole grid, while the trunk did."""
     folder = tmp_path_factory.mktemp('study')
     config = write_inputs(folder)
     command = [sys.executable, str(ROOT / 'tests/test_study/tiny_study.py'), str(config), str(folder / 'work'),
-               str(folder / 'data'), str(folder / 'lines')]
+               str(folder / 'data'), str(folder / 'lines'), str(request.param)]
     env = os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': str(ROOT)}
     trunk, grown = (folder / 'work/tiny' / name for name in ('base_s3', 'grown_s3'))
-    for reached in (trunk / 'iter_30.pth', grown / 'curve.jsonl'):
+    kills = [grown / 'curve.jsonl'] if request.param == 3 else [trunk / 'iter_30.pth', grown / 'curve.jsonl']
+    for reached in kills:
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
         deadline = time.time() + 100
         while not reached.exists():
@@ -57,7 +59,7 @@ def study(tmp_path_factory):
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
-        (folder / f'lines-{reached.parent.name}.jsonl').write_bytes(
+        (folder / f'{reached.parent.name}.jsonl').write_bytes(
             b''.join(path.read_bytes() for path in (folder / 'lines').glob('*')))
     subprocess.run(command, env=env, check=True, timeout=200)
     return folder
@@ -70,15 +72,15 @@ def records(study):
 
 def test_killed_runs_go_on(study):
     """The trunk goes on from its checkpoint, and nothing that was finished runs again."""
-    before = (study / 'lines-grown_s3.jsonl').read_text()
-    assert (study / 'lines-base_s3.jsonl').read_text() == ''
+    before = (study / 'grown_s3.jsonl').read_text()
     assert [json.loads(line)['arm'] for line in before.splitlines()] == ['base', 'again']
     text = (study / 'lines/tiny.jsonl').read_text()
     assert text.startswith(before)  # to the byte: times included
-    assert [json.loads(line)['arm'] for line in text.splitlines()] == ['base', 'again', 'grown', 'early',
-                                                                      'grown, restarted']
-    log = (study / 'work/tiny/base_s3/train.log').read_text()
-    assert 'resume: going on from' in log and 'resumed epoch: 0, iter: ' in log
+    arms = [json.loads(line)['arm'] for line in text.splitlines()]
+    assert arms == ['base', 'again', 'grown', 'early', 'grown, restarted'][:len(arms)] and len(arms) >= 3
+    if (study / 'base_s3.jsonl').exists():
+        assert (study / 'base_s3.jsonl').read_text() == ''
+        assert 'resume: going on from' in (study / 'work/tiny/base_s3/train.log').read_text()
 
 
 def test_a_fork_that_changes_nothing_is_the_trunk(records):
@@ -95,11 +97,12 @@ def test_equal_flops(records):
     """Every arm spends the base's FLOPs, to half a step of its own."""
     budget = records['base']['train_flops']
     assert budget == 3 * 2 * records['base']['multiply_adds'] * 100
-    for arm in ('again', 'grown', 'grown, restarted'):
+    for arm in records.keys() - {'base', 'early'}:
         phases = records[arm]['phases']
         assert records[arm]['train_flops'] == sum(phase['train_flops'] for phase in phases)
         assert abs(records[arm]['train_flops'] - budget) <= 3 * phases[-1]['multiply_adds'], arm
-    assert [phase['steps'] for phase in records['grown, restarted']['phases'][:2]] == [50, 30]
+    if 'grown, restarted' in records:
+        assert [phase['steps'] for phase in records['grown, restarted']['phases'][:2]] == [50, 30]
     assert 20 < records['grown']['steps'] < 30
     for record in records.values():
         assert record['curve'][-1]['flops'] == record['train_flops']
@@ -123,12 +126,15 @@ def test_lines_are_complete(records):
 
 def test_the_schedule_of_a_fork(study):
     """The grown net's own decay: stable at first, falling over its last 15 % of the budget, to a thousandth."""
-    log = next((study / 'work/tiny/again_s3').glob('*/vis_data/scalars.json'))
-    assert log.exists()
     run = tiny_grid(str(study / 'deit-tiny.py'))[2]
-    warmup, decay = run.schedule()
-    assert (warmup['begin'], warmup['end'], decay['end']) == (0, 5, run.end) and run.first == 50
-    assert run.end - decay['begin'] == run.steps_for(0.15)
+    steps = [json.loads(line) for log in (study / 'work/tiny/grown_s3').glob('*/vis_data/scalars.json')
+             for line in log.read_text().splitlines()]
+    rates = {line['step']: line['lr'] for line in steps if 'lr' in line}
+    fall = round(0.15 * 100 * run._base.multiply_adds / run.multiply_adds)
+    assert rates.keys() == set(range(run.first + 1, run.end + 1))
+    for step, rate in rates.items():
+        done = max(0, step - 1 - (run.end - fall)) / (fall - 1)
+        assert rate == pytest.approx(2e-3 * (1 - done * (1 - 1e-3)), rel=1e-3), step
 
 
 def test_report(study, monkeypatch, capsys):

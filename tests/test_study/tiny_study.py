@@ -1,4 +1,4 @@
-"""A grid of a few seconds a run, in a process of its own: ``python tiny_study.py CONFIG WORK_DIR DATA OUT``."""
+"""A grid of a few seconds a run, in a process of its own: ``python tiny_study.py CONFIG WORK_DIR DATA OUT RUNS``."""
 import sys
 from pathlib import Path
 
@@ -26,9 +26,10 @@ def tiny_grid(config: str) -> list[Run]:
     ]
 
 
-def main(config: str, *folders: str) -> None:
+def main(config: str, work_dir: str, data: str, out: str, count: str) -> None:
     torch.set_num_threads(1)
-    study = Study(tiny_grid(config), *map(Path, folders), say_every=0.)
+    runs = tiny_grid(config)[:int(count)]
+    study = Study(runs, Path(work_dir), Path(data), Path(out), say_every=0.)
     study.work(1)
     assert not study.failed, study.failed
 

@@ -8,7 +8,8 @@ from dataclasses import replace
 from runs import Run
 
 SEEDS = range(5)
-CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py', swin='configs/study/swin-micro_3600i_fashion-mnist.py')
+CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py',
+               swin='configs/study/swin-micro_3600i_fashion-mnist.py')
 FORK = 0.7
 
 # What an arm changes in the config of the base.
@@ -21,6 +22,9 @@ STACKED = TWICE | {f'{B}share': False}
 KEYS = 'optim_wrapper.paramwise_cfg.custom_keys'
 GATE_RATE = {KEYS: dict(gate=dict(lr_mult=10., decay_mult=0.))}
 GATED = SCALENET | {f'{B}gate': 0.} | GATE_RATE
+#: Factors that start at 1/N are alive; those of the core's input start at 0, as closed gates do.
+PART = {f'{B}gate': '1/N', KEYS: dict(gate=dict(decay_mult=0.))}
+INJECT = {f'{B}inject': True, KEYS: dict(inject=dict(lr_mult=10., decay_mult=0.))}
 EMA = {'custom_hooks': [dict(type='EMAHook', momentum=0.005), dict(type='mmscalenet.CurveHook')]}
 FEW = {'train_dataloader.dataset.indices': 5000}
 #: Full depth from scratch; LayerScale with CaiT's value for nets of up to 18 blocks (arXiv 2103.17239). mmpretrain's
@@ -85,10 +89,11 @@ def opponents(family: str, seed: int) -> list[Run]:
         fork('ScaleNet, restarted', SCALENET, **again, opponent='base, restarted'),
         fork('gate 0, restarted', GATED, **again, opponent='base, restarted'),
         # the rate of the rest
-        *(fork(f'{arm}, lr x{lr:g}', options, lr=lr, opponent=f'base, lr x{lr:g}') for lr in (0.5, 2)
+        *(fork(f'{arm}, lr x{lr:g}', options, lr=lr, opponent=f'base, lr x{lr:g}' if options else 'base')
+          for lr in (0.5, 2)
           for arm, options in (('base', {}), ('ScaleNet', SCALENET), ('gate 0', GATED))),
         # averaged weights
-        *(fork(f'{arm}, EMA', options | EMA, opponent='base, EMA')
+        *(fork(f'{arm}, EMA', options | EMA, opponent='base, EMA' if options else 'base')
           for arm, options in (('base', {}), ('ScaleNet', SCALENET), ('gate 0', GATED))),
     ]
 
@@ -103,10 +108,10 @@ def mechanisms(family: str, seed: int) -> list[Run]:
         fork('third', third),
         fork('third, gate 0', third | {f'{B}gate': 0.} | GATE_RATE),
         fork('half', HALF[family]),
-        fork('third, inject', third | {f'{B}inject': True}),
-        fork('third, 1/N', third | {f'{B}gate': '1/N'}),
-        fork('third, 1/N, inject', third | {f'{B}gate': '1/N', f'{B}inject': True}),
-        fork('whole, interleaved, 1/N', TWICE | {f'{B}layer_map': 'interleaved', f'{B}gate': '1/N'}),
+        fork('third, inject', third | INJECT),
+        fork('third, 1/N', third | PART),
+        fork('third, 1/N, inject', third | PART | INJECT | {KEYS: PART[KEYS] | INJECT[KEYS]}),
+        fork('whole, interleaved, 1/N', TWICE | PART | {f'{B}layer_map': 'interleaved'}),
         fork('third, ramp', third | {'custom_hooks': [ramp, dict(type='mmscalenet.CurveHook')]}),
         fork('third, own norms', third | {f'{B}unshare': 'norms'}),
         fork('third, LoRA', third | {f'{B}adapter': dict(type='LoRA', rank=8, _delete_=True)}),
@@ -141,8 +146,8 @@ def few_mechanisms(family: str, seed: int) -> list[Run]:
     third = FEW | THIRD[family]
     return [
         arms.fork('third', third),
-        arms.fork('third, 1/N', third | {f'{B}gate': '1/N'}),
-        arms.fork('third, inject', third | {f'{B}inject': True}),
+        arms.fork('third, 1/N', third | PART),
+        arms.fork('third, inject', third | INJECT),
     ]
 
 

@@ -54,7 +54,6 @@ class Study:
         self.active: dict[str, Training] = {}
         self.left: dict[str, float] = {}
         self.changed, self.stopped = threading.Condition(), False
-        self.commit = commit()
 
     def file(self, grid: str) -> Path:
         return self.out / f'{grid}.jsonl'
@@ -114,7 +113,7 @@ class Study:
                     self.changed.notify_all()
 
     def train(self, training: Training) -> None:
-        run = training.run
+        run, code = training.run, commit()  # which may change while a study goes on
         training.start()
         if self.stopped:  # it came between
             training.process.terminate()
@@ -131,7 +130,7 @@ class Study:
             self.failed.append(run)
             self.say(f'FAILED {run.name}; the end of {training.folder / "train.log"}:\n{training.log_end()}')
             return
-        record = training.line(*self.commit)
+        record = training.line(*code)
         if run.digest not in self.digests:  # else it was only needed once more for its checkpoints
             lines.append(self.file(run.grid), record)
             self.digests.add(run.digest)
