@@ -103,17 +103,20 @@ class CostModel:
             seconds=self._seconds + sum(cost.seconds for cost in costs) if self.runs else None)
 
     def _costs(self, net: nn.Module) -> Iterator[Cost]:
+        live = False  # whether a gradient goes through: not in front of the first weight that is trained
         for name, positions in position_lists(net).items():
+            live = live or self._inputs[name][0].requires_grad
             for p, position in enumerate(positions.positions):
                 block = positions.block_of(p)
-                kind = (name, window_shift(block), position.around_attention is not None, *(
-                    (key, weight.shape, weight.requires_grad) for module in (position, block)
-                    for key, weight in module.named_parameters()))
+                weights = [(key, weight.shape, weight.requires_grad) for module in (position, block)
+                           for key, weight in module.named_parameters()]
+                kind = name, live, window_shift(block), position.around_attention is not None, *weights
                 if kind not in self._kinds:
-                    self._kinds[kind] = self._measure(position, block, name)
+                    self._kinds[kind] = self._measure(position, block, name, live)
                 yield self._kinds[kind]
+                live = live or any(is_trained for *_, is_trained in weights)
 
-    def _measure(self, position: Position, block: nn.Module, name: str) -> Cost:
+    def _measure(self, position: Position, block: nn.Module, name: str, live: bool) -> Cost:
         (image, args), grid = self._inputs[name], self._inputs['grid']
         parts = nn.ModuleList(copy.deepcopy([position, block])).to(image.device)
         position, block = parts
@@ -124,7 +127,7 @@ class CostModel:
             nn.init.normal_(weight, std=0.02)
 
         def call(batch: int) -> None:
-            position(block, image.repeat(batch, 1, 1).requires_grad_(), *args)
+            position(block, image.detach().repeat(batch, 1, 1).requires_grad_(live), *args)
 
         parts.eval()
         with counting() as counter:
@@ -161,7 +164,7 @@ def _parameters(module: nn.Module) -> tuple[int, int]:
 
 @contextmanager
 def _recorded_inputs(net: nn.Module) -> Iterator[dict[str, object]]:
-    """For every list of blocks what goes into its positions, and for 'grid' the rows and columns of the tokens."""
+    """For every list of blocks what goes into its first position, and for 'grid' the rows and columns of the tokens."""
     inputs, hooks = {}, []
 
     def note_grid(module: nn.Module, args: tuple, outputs: tuple) -> None:
@@ -170,9 +173,9 @@ def _recorded_inputs(net: nn.Module) -> Iterator[dict[str, object]]:
     for name, positions in position_lists(net).items():
         def note(module: nn.Module, args: tuple, name: str = name) -> None:
             block, x, *rest = args
-            inputs[name] = torch.randn_like(x), rest
+            inputs[name] = torch.randn_like(x).requires_grad_(x.requires_grad), rest
 
-        hooks += [position.register_forward_pre_hook(note) for position in positions.positions]
+        hooks.append(positions.positions[0].register_forward_pre_hook(note))
     hooks.append(net.patch_embed.register_forward_hook(note_grid))
     try:
         yield inputs

@@ -9,12 +9,11 @@ deepest comes first, then what has the most parameters in adapters. Every row en
   and get_flops.py count them: of the whole model, or with ``--backbone`` of the backbone alone. The heads of a detector
   run on the proposals of an untrained one.
 - Activations are what one image's forward pass in training keeps for the backward pass, in fp32, as get_flops.py
-  ``--memory`` counts them. With checkpointing: the inputs of all positions, what is kept beside positions, and what the
-  largest position adds while it is recomputed.
-  An attention may keep more on a CPU than on a GPU: what counts is ``--device``.
-- Memory is 16 bytes for every trained parameter (itself, its gradient, AdamW's two moments) and ``--batch-size`` times
-  the activations. Buffers for temporary results and the libraries' own come on top. A net that fits with checkpointing
-  alone has ``with_cp=True`` among its options.
+  ``--memory`` counts them; attention may keep more on a CPU than on a GPU, and ``--device`` counts. With checkpointing:
+  what is kept then, the inputs of all positions among it, and what the largest position adds while it is recomputed.
+- Memory is 16 bytes for every trained parameter (itself, its gradient, AdamW's two moments), 4 for every frozen one,
+  and ``--batch-size`` times the activations. Temporary buffers and what libraries take come on top. A net that only
+  fits with checkpointing has ``with_cp=True`` among its options.
 - Latency is the median pass of one image in inference, of a detector without the last filtering of boxes, measured on
   this machine for the rows that are shown. For all others it is the sum of parts that were timed one by one.
 

@@ -105,6 +105,7 @@ def _record(row: Row) -> dict[str, object]:
     return dict(
         positions=figures.positions,
         parameters=figures.parameters,
+        parameters_trained=figures.trained,
         multiply_adds=figures.multiply_adds,
         activations=figures.activations,
         activations_checkpointed=figures.checkpointed,
