@@ -41,7 +41,7 @@ def amount(name: str, value: float) -> str:
     unit, size = {
         'params': ('M parameters', 1e6),
         'gflops': ('G multiply-adds', 1e9),
-        'memory': ('GiB of memory', 2**30),
+        'memory': ('GiB of memory', 2**30) if value >= 2**30 else ('MiB of memory', 2**20),
         'latency': ('ms of latency', 1e-3),
     }[name]
     return f'{number(value / size)} {unit}'
