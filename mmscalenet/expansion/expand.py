@@ -64,10 +64,10 @@ def expand(backbone: nn.Module,
             ``dict(type='ParallelAdapter')``.
         share (bool): Whether positions share the blocks. False copies them: progressive stacking, the usual
             baseline. Defaults to True.
-        gate (float | str, optional): Start value of a learnt factor on the two residual branches of the *added* positions
-            (ReZero, arXiv 2003.04887; zero start for new blocks: LLaMA Pro, arXiv 2401.02415). 0 makes the expanded
-            net's last output equal the base's exactly at the start, and its other taps where the map keeps them (a
-            warning says where not); give the gates a larger learning rate, e.g.
+        gate (float | str, optional): Start value of a learnt factor on the two residual branches of the *added*
+            positions (ReZero, arXiv 2003.04887; zero start for new blocks: LLaMA Pro, arXiv 2401.02415). 0 makes the
+            expanded net's last output equal the base's exactly at the start, and its other taps where the map keeps
+            them (a warning says where not); give the gates a larger learning rate, e.g.
             ``paramwise_cfg=dict(custom_keys={'gate': dict(lr_mult=10., decay_mult=0.)})``. '1/N': all N uses of a
             block start at 1/N, as sub-steps of one step (arXiv 2606.18524, 2605.23872); N counts those that run at the
             present depth. Defaults to None: no gate.

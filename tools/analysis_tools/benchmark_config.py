@@ -18,10 +18,10 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from benchmark_backbone import seconds
 from get_flops import build, count_activation_bytes, count_multiply_adds, table
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
+from timing import seconds
 from torch import nn
 
 from mmscalenet.engine import UsageError, add_depth_argument, one_line_errors, read_config, use_depth, whole_file

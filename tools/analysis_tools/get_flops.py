@@ -72,6 +72,40 @@ def plain_attention() -> Iterator[None]:
         cuda.enable_mem_efficient_sdp(before[1])
 
 
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Counts the FLOPs, twice the multiply-adds, of what runs inside."""
+    counter = FlopCounterMode(display=False)
+    # With gradients on: without them torch's own attention layer takes a fused path that is not counted. What would be
+    # kept for them is dropped, as whole attention matrices of large images would fill the memory.
+    with plain_attention(), counter, torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda none: none):
+        yield counter
+
+
+@contextmanager
+def keeping(*modules: nn.Module) -> Iterator[dict[int, torch.UntypedStorage]]:
+    """Collects what autograd keeps of what runs inside, by address: each storage once, without the modules' weights.
+
+    No backward pass can follow: autograd gets nothing back, as a graph that holds its own outputs is never freed.
+    """
+    weights = {tensor.untyped_storage().data_ptr() for module in modules
+               for tensor in (*module.parameters(), *module.buffers())}
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage  # which also keeps the address from being used again
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda none: none):
+        yield kept
+
+
+def random_images(model: nn.Module, batch: int, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Images on the model's device."""
+    return torch.randn(batch, *shape, device=next(model.parameters()).device)
+
+
 def count_multiply_adds(model: nn.Module, shape: tuple[int, int, int], batch: int = 1) -> int:
     """Multiply-adds of one image in inference, or of a batch.
 
@@ -81,29 +115,17 @@ def count_multiply_adds(model: nn.Module, shape: tuple[int, int, int], batch: in
         batch (int): Number of images. LoRA changes its weights once for all of them. Defaults to 1.
     """
     model.eval()
-    counter = FlopCounterMode(display=False)
-    # With gradients on: without them torch's own attention layer takes a fused path that is not counted. What would be
-    # kept for them is dropped, as whole attention matrices of large images would fill the memory.
-    with plain_attention(), counter, torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda none: none):
-        run(model, torch.randn(batch, *shape))
+    with counting() as counter:
+        run(model, random_images(model, batch, shape))
     return counter.get_total_flops() // 2
 
 
 def count_activation_bytes(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """Bytes an image adds to what autograd keeps for the backward pass of a training step; arguments as above."""
     model.train()
-    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    kept = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage  # which also keeps the address from being used again
-        return tensor
-
     batch = 2  # as batch norm needs more than one value
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        run(model, torch.randn(batch, *shape))
+    with keeping(model) as kept:
+        run(model, random_images(model, batch, shape))
     return sum(storage.nbytes() for storage in kept.values()) // batch
 
 
