@@ -13,6 +13,7 @@ model = dict(
         arch='dinov2-small',
         img_size=112,
         patch_size=14,
+        in_channels=3,
         layer_scale_init_value=1e-5,
         init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
     neck=None,
@@ -28,7 +29,7 @@ train_dataloader = dict(
     sampler=dict(type='InfiniteSampler', shuffle=True))
 
 val_dataloader = dict(dataset=dict(
-    indices=2500,
+    indices=2000,
     pipeline=[dict(type='mmscalenet.PasteOnPhotograph', size=112, split='val'), dict(type='PackInputs')]))
 val_evaluator = [dict(type='Accuracy', topk=(1, )), dict(type='mmscalenet.CrossEntropy')]
 test_dataloader = val_dataloader
@@ -42,3 +43,5 @@ param_scheduler = [
 ]
 
 train_cfg = dict(max_iters=500, val_interval=250)
+
+default_hooks = dict(checkpoint=dict(interval=175))

@@ -35,3 +35,4 @@ param_scheduler = [
     dict(type='LinearLR', start_factor=1., end_factor=1e-3, by_epoch=False, begin=3060, end=3600),
 ]
 train_cfg = dict(max_iters=3600, val_interval=360)
+default_hooks = dict(checkpoint=dict(interval=180))

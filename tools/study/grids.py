@@ -9,7 +9,9 @@ from runs import Run
 
 SEEDS = range(5)
 CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py',
-               swin='configs/study/swin-micro_3600i_fashion-mnist.py')
+               swin='configs/study/swin-micro_3600i_fashion-mnist.py',
+               long_deit='configs/study/deit-micro_16k_fashion-mnist.py',
+               dinov2='configs/study/dinov2-small_500i_fashion-crops.py')
 FORK = 0.7
 
 # What an arm changes in the config of the base.
@@ -35,10 +37,12 @@ SCRATCH = dict(
 #: Middle third and half of the blocks run twice. A Swin's blocks go in pairs: of its long stage one pair, or two.
 THIRD = dict(
     deit={f'{B}layer_map': 'middle_cycle', f'{B}core': (2, 3), f'{B}scale': 8 / 6},
-    swin={f'{B}layer_map': 'middle_cycle', f'{B}core': [None, (2, 3)], f'{B}scale': [1, 8 / 6]})
+    swin={f'{B}layer_map': 'middle_cycle', f'{B}core': [None, (2, 3)], f'{B}scale': [1, 8 / 6]},
+    dinov2={f'{B}layer_map': 'middle_cycle', f'{B}core': (4, 7), f'{B}scale': 16 / 12})
 HALF = dict(
     deit={f'{B}layer_map': 'middle_cycle', f'{B}core': (2, 4), f'{B}scale': 9 / 6},
-    swin={f'{B}layer_map': 'middle_cycle', f'{B}core': [None, (2, 5)], f'{B}scale': [1, 10 / 6]})
+    swin={f'{B}layer_map': 'middle_cycle', f'{B}core': [None, (2, 5)], f'{B}scale': [1, 10 / 6]},
+    dinov2={f'{B}layer_map': 'middle_cycle', f'{B}core': (3, 8), f'{B}scale': 18 / 12})
 
 
 class Arms:
@@ -148,15 +152,59 @@ def few_mechanisms(family: str, seed: int) -> list[Run]:
         arms.fork('third', third),
         arms.fork('third, 1/N', third | PART),
         arms.fork('third, inject', third | INJECT),
+        # as few steps as the grown ones take, and less compute: where a base over-fits, less is more
+        *(arms.fork(f'base, steps of {arm}', FEW, until=FORK + (1 - FORK) * part, decay=0.15 * part)
+          for arm, part in (('third', 6 / 8), ('shared', 1 / 2))),
     ]
 
 
-def _every_seed(make: Callable[[str, int], list[Run]], family: str) -> Callable[[], list[Run]]:
-    return lambda: [run for seed in SEEDS for run in make(family, seed)]
+def regime(family: str, seed: int, few: bool = False) -> list[Run]:
+    """Bases of four ages: one trunk, twice as long, left at 70 % of each age; 5,000 images are seen often in each."""
+    data, name = (FEW, f't1_{family}_regime_few') if few else ({}, f't1_{family}_regime')
+    arms = Arms(name, f'long_{family}', seed)
+    arms.base = replace(arms.base, options=data)
+    third = data | THIRD[family]
+    return [arms.base, *(
+        arms.fork(f'{arm}, {age * 16:g}k steps', options, at=FORK * age, until=age, decay=0.15 * age,
+                  opponent='base' if age == 1 else f'base, {age * 16:g}k steps')
+        for age in (1 / 8, 1 / 4, 1 / 2, 1)
+        for arm, options in (('base', data), ('third', third), ('third, inject', third | INJECT),
+                             ('shared', data | SHARED), ('ScaleNet', data | SCALENET))
+        if not (arm == 'base' and age == 1))]
+
+
+def regime_few(family: str, seed: int) -> list[Run]:
+    """The same on 5,000 images."""
+    return regime(family, seed, few=True)
+
+
+def pretrained(family: str, seed: int) -> list[Run]:
+    """Third tier: a real pretrained backbone, fine-tuned, and grown at 70 % of the budget."""
+    arms = Arms(f't3_{family}', family, seed)
+    fork, third = arms.fork, THIRD[family]
+    return [
+        arms.base,
+        fork('third', third),
+        fork('third, inject', third | INJECT),
+        fork('third, 1/N', third | PART),
+        fork('ScaleNet', SCALENET),
+        fork('shared', SHARED),
+        fork('gate 0', GATED),
+        fork('half', HALF[family]),
+        fork('stacked third', third | {f'{B}share': False}),
+    ]
+
+
+def _every_seed(make: Callable[[str, int], list[Run]], family: str, seeds: range = SEEDS) -> Callable[[], list[Run]]:
+    return lambda: [run for seed in seeds for run in make(family, seed)]
 
 
 #: Name -> function that gives its runs in their order.
 GRIDS: dict[str, Callable[[], list[Run]]] = {
-    f't1_{family}{suffix}': _every_seed(make, family) for family in CONFIGS
+    f't1_{family}{suffix}': _every_seed(make, family) for family in ('deit', 'swin')
     for suffix, make in (('', opponents), ('_few', few), ('_mechanisms', mechanisms),
                          ('_few_mechanisms', few_mechanisms))}
+GRIDS |= {
+    't1_deit_regime': _every_seed(regime, 'deit'),
+    't1_deit_regime_few': _every_seed(regime_few, 'deit'),
+    't3_dinov2': _every_seed(pretrained, 'dinov2', range(3))}

@@ -176,12 +176,13 @@ class Run:
         for hook in cfg.custom_hooks:  # parts of a run in its own iterations
             hook.update({key: dict(first=self.first, decay=cfg.param_scheduler[1].begin)[value]
                          for key, value in hook.items() if key in ('begin', 'end')})
-        # An evaluation costs some 25 steps: a short part is seen at its start, its middle and its end. Checkpoints cost
-        # nothing; others start from those that a trunk keeps.
-        trunk, steps = self.parent is None, self.end - self.first
-        cfg.train_cfg.val_interval = self.budget // 10 if trunk else self.first + -(-steps // 2)
-        cfg.default_hooks.checkpoint.interval = self.budget // 20 if trunk else -(-steps // 5)
-        cfg.default_hooks.checkpoint.max_keep_ckpts = -1 if trunk else 1
+        # A trunk is evaluated and kept as its config says, for others to start from. Of a short part, the start, the
+        # middle and the end are evaluated, as each costs some 25 steps.
+        cfg.default_hooks.checkpoint.max_keep_ckpts = -1
+        if self.parent:
+            steps = self.end - self.first
+            cfg.train_cfg.val_interval = self.first + -(-steps // 2)
+            cfg.default_hooks.checkpoint.update(interval=-(-steps // 5), max_keep_ckpts=1)
         return cfg
 
     @cached_property
