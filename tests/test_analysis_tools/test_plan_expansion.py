@@ -8,6 +8,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
+from mmscalenet.engine.grown_config import scalenet_options
 from mmscalenet.expansion import position_lists
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -15,7 +16,6 @@ sys.path.insert(0, str(ROOT / 'tools/analysis_tools'))
 import get_flops  # noqa: E402
 import plan_budgets  # noqa: E402
 import plan_candidates  # noqa: E402
-import plan_search  # noqa: E402
 from plan_candidates import Blocks  # noqa: E402
 
 SCRIPT = 'analysis_tools/plan_expansion.py'
@@ -297,4 +297,4 @@ def test_maps_that_do_not_go_with_the_config(plan, cls_fields, write_config, cap
 def test_kind_of_a_plain_backbone():
     """A backbone of another library than its config's is named."""
     cfg = Config(dict(model=dict(backbone=dict(type='mmpretrain.SwinTransformer'))))
-    assert plan_search.scalenet_options(cfg) == dict(type='mmscalenet.ScaleNetSwin', base='mmpretrain.SwinTransformer')
+    assert scalenet_options(cfg) == dict(type='mmscalenet.ScaleNetSwin', base='mmpretrain.SwinTransformer')

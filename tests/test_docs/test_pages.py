@@ -27,6 +27,7 @@ WRITTEN = {
     'analyze_logs.py': {'*.png': 1},
     'image_demo.py': {'*.jpg.png': 2, '*.json': 2},
     'show_depths.py': {'*.png': 1},
+    'grow.py': {'*.py': 1, '*.pth': 1},
     'plan_expansion.py': {'*.md': 1},
 }
 

@@ -4,7 +4,6 @@ import copy
 import sys
 
 import torch
-from drop_in_reduce import TWINS
 from get_flops import build, default_shape
 from mmengine.config import Config
 from plan_budgets import Row, in_order
@@ -12,7 +11,7 @@ from plan_candidates import Blocks, candidates
 from plan_costs import CostModel, EmptyWeights, latency
 
 from mmscalenet.engine import UsageError, full_type
-from mmscalenet.engine.cli import LIBRARIES
+from mmscalenet.engine.grown_config import scalenet_options
 from mmscalenet.expansion import position_lists
 from mmscalenet.expansion.families import window_period
 
@@ -20,28 +19,6 @@ from mmscalenet.expansion.families import window_period
 BASE = dict(scale=1, layer_map='cyclic', core=None, adapter=None, depth=None)
 #: How far an estimate of the latency may be above the budget for the net to be measured.
 MARGIN = 1.2
-
-
-def scalenet_options(cfg: Config) -> dict[str, str]:
-    """What makes the backbone of a config a ScaleNet; nothing if it is one.
-
-    Raises:
-        UsageError: If there is no backbone that can be expanded.
-    """
-    backbone = cfg.get('model', {}).get('backbone')
-    if backbone is None:
-        raise UsageError('the config has no model.backbone to expand.')
-    kind = full_type(backbone)
-    name, library = kind.rpartition('.')[2], kind.split('.')[0]
-    if name in TWINS.values():
-        return {}
-    if name not in TWINS:
-        raise UsageError(f'the backbone of the config, {kind}, is none that is expanded here; it has to be one of '
-                         f'{", ".join([*TWINS, *dict.fromkeys(TWINS.values())])}.')
-    options = dict(type=f'mmscalenet.{TWINS[name]}')
-    if library in LIBRARIES or name == 'DistilledVisionTransformer':
-        options['base'] = f'{library if library in LIBRARIES else "mmpretrain"}.{name}'
-    return options
 
 
 class Search:

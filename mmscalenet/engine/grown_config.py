@@ -1,0 +1,99 @@
+"""The config of a net grown from that of another."""
+import os
+from collections.abc import Iterator
+
+from mmengine.config import Config
+
+from .cli import LIBRARIES, full_type
+from .errors import UsageError
+
+#: Class of a backbone -> the one that grows it.
+TWINS = {'SwinTransformer': 'ScaleNetSwin', 'VisionTransformer': 'ScaleNetDeiT',
+         'DistilledVisionTransformer': 'ScaleNetDeiT'}
+
+
+def scalenet_options(cfg: Config) -> dict[str, str]:
+    """What makes the backbone of a config a ScaleNet; nothing if it is one.
+
+    Raises:
+        UsageError: If there is no backbone that can be expanded.
+    """
+    backbone = cfg.get('model', {}).get('backbone')
+    if backbone is None:
+        raise UsageError('the config has no model.backbone to expand.')
+    kind = full_type(backbone)
+    name, library = kind.rpartition('.')[2], kind.split('.')[0]
+    if name in TWINS.values():
+        return {}
+    if name not in TWINS:
+        raise UsageError(f'the backbone of the config, {kind}, is none that is expanded here; it has to be one of '
+                         f'{", ".join([*TWINS, *dict.fromkeys(TWINS.values())])}.')
+    options = dict(type=f'mmscalenet.{TWINS[name]}')
+    if library in LIBRARIES or name == 'DistilledVisionTransformer':
+        options['base'] = f'{library if library in LIBRARIES else "mmpretrain"}.{name}'
+    return options
+
+
+def grown_settings(cfg: Config, options: dict) -> dict:
+    """What a config that inherits from ``cfg`` has to say for its backbone to be grown.
+
+    Files that the model would be initialised from are left out: a grown checkpoint holds all of it.
+
+    Args:
+        cfg (Config): The config of the base, of any of the three libraries.
+        options (dict): Options of :func:`mmscalenet.expand` by their names.
+
+    Raises:
+        UsageError: If its backbone cannot be grown.
+    """
+    grows, backbone = scalenet_options(cfg), cfg.model.backbone
+    if not grows and (backbone.get('scale', 2) != 1 or not isinstance(backbone.get('layer_map', ''), str)):
+        raise UsageError('model.backbone of the config is grown already. Take the config and the checkpoint of its '
+                         'base.')
+    if not grows and backbone.get('adapter', ()) is None:  # as a config of the base says, which the default is not
+        options = dict(adapter=dict(type='ParallelAdapter')) | options
+    settings = dict(
+        custom_imports=dict(imports=[*(cfg.get('custom_imports') or {}).get('imports', []), 'mmscalenet'],
+                            allow_failed_imports=False),
+        model=dict(backbone=grows | options))
+    # what a work directory's config says of its own run; a new run would write into that folder
+    settings |= {key: value for key, value in (('work_dir', None), ('resume', False)) if cfg.get(key)}
+    settings['custom_imports']['imports'] = list(dict.fromkeys(settings['custom_imports']['imports']))
+    for keys in _initialised(cfg.model):
+        part = settings['model']
+        for key in keys[:-1]:
+            part = part.setdefault(key, {})
+        part[keys[-1]] = None
+    return settings
+
+
+def _initialised(part: dict, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where a model names files to start from, through dicts alone: an entry of a list is not inherited apart."""
+    for key, value in part.items():
+        files = value if isinstance(value, (list, tuple)) else [value]
+        if (key == 'pretrained' and value) or (
+                key == 'init_cfg' and any(isinstance(file, dict) and 'checkpoint' in file for file in files)):
+            yield *keys, key
+        elif isinstance(value, dict):
+            yield from _initialised(value, (*keys, key))
+
+
+def write_grown(path: str | os.PathLike, base: str, settings: dict) -> None:
+    """Write the short config: ``base`` is the path of the one that it inherits from, relative to its own folder."""
+    lines = [f'_base_ = {base!r}', '']
+    for key, value in settings.items():
+        lines += [f'{key} = {_written(value)}', '']
+    with open(path, 'w') as file:
+        file.write('\n'.join(lines).rstrip() + '\n')
+
+
+def _written(value: object) -> str:
+    """As people write configs: ``dict(a=1)``."""
+    if isinstance(value, dict):
+        if all(isinstance(key, str) and key.isidentifier() for key in value):
+            return f'dict({", ".join(f"{key}={_written(entry)}" for key, entry in value.items())})'
+        return f'{{{", ".join(f"{key!r}: {_written(entry)}" for key, entry in value.items())}}}'
+    if isinstance(value, (list, tuple)):
+        inside = ', '.join(map(_written, value))
+        return f'[{inside}]' if isinstance(value, list) else f'({inside}{"," * (len(value) == 1)})'
+    return repr(value)

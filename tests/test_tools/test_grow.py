@@ -1,0 +1,135 @@
+"""tools/grow.py: what was trained grows, is tested as it was, and trains on."""
+import pickle
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+
+#: Keys of the tiny models' own backbones, with which a plain parent is built.
+PARENTS = dict(cls='VisionTransformer', det='SwinTransformer', seg='SwinTransformer')
+
+
+@pytest.fixture
+def trained(request, write_config, tool, tmp_path):
+    """A function that trains the plain base of a task and returns its config and checkpoint."""
+
+    def train(task: str, **fields) -> tuple[Path, Path]:
+        config = request.getfixturevalue(f'{task}_fields') | fields
+        config['model']['backbone'].pop('scale')
+        config['model']['backbone']['type'] = PARENTS[task]
+        path = write_config(config, f'base_{task}')
+        tool('train.py', path, '--no-validate')
+        return path, sorted((tmp_path / f'work_dirs/base_{task}').glob('*.pth'))[-1]
+
+    return train
+
+
+def predictions(tool, config: Path, checkpoint: Path) -> list:
+    tool('test.py', config, checkpoint, '--out', 'predictions.pkl')
+    return pickle.loads(Path('predictions.pkl').read_bytes())
+
+
+def assert_same(one: object, two: object) -> None:
+    if isinstance(one, torch.Tensor):
+        # Swin's windows attend through our own attention, equal to rounding
+        torch.testing.assert_close(one, two, rtol=1e-4, atol=1e-4)
+    elif isinstance(one, dict):
+        assert one.keys() == two.keys()
+        for key in one:
+            assert_same(one[key], two[key])
+    elif isinstance(one, (list, tuple)):
+        assert len(one) == len(two)
+        for a, b in zip(one, two, strict=True):
+            assert_same(a, b)
+
+
+@pytest.mark.parametrize('task', PARENTS)
+def test_it_starts_as_the_base_and_trains_on(task, trained, tool, tmp_path, capsys):
+    config, checkpoint = trained(task)
+    before = predictions(tool, config, checkpoint)
+    capsys.readouterr()
+    # from the work directory, into a folder that is nested and not there
+    tool('grow.py', checkpoint.parent, checkpoint, '--scale', 2, '--options', 'gate=0.', '--out', 'new/grown')
+    said = capsys.readouterr().out
+    assert re.search(r'^before +\d', said, re.M) and re.search(r'^after +\d', said, re.M) and 'from depth' in said
+    assert sorted(path.name for path in Path('new/grown').iterdir()) == [f'base_{task}_grown.p{end}' for end in
+                                                                        ('th', 'y')]
+    assert sorted(path.name for path in Path('new').iterdir()) == ['grown']
+    grown, weights = Path(f'new/grown/base_{task}_grown.py'), Path(f'new/grown/base_{task}_grown.pth')
+    assert len(grown.read_text().splitlines()) < 12
+    after = predictions(tool, grown, weights)
+    assert len(before) > 1
+    assert_same(before, after)
+    command, resumed = re.findall(r'^    python \S+train.py (.*)$', said, re.M)
+    tool('train.py', *command.split(), '--no-validate')
+    assert (tmp_path / f'work_dirs/base_{task}_grown').exists()
+    more = 'train_cfg.max_iters=3' if task == 'seg' else 'train_cfg.max_epochs=4'
+    tool('train.py', *resumed.split(), '--no-validate', '--work-dir', 'resumed', '--cfg-options', more)
+    last = sorted(Path('resumed').glob('*.pth'))
+    assert last and 'optimizer' in torch.load(last[-1], weights_only=False)
+
+
+def test_options_and_a_moved_folder(trained, tool, tmp_path):
+    config, checkpoint = trained('cls')
+    tool('grow.py', config, checkpoint, '--scale', '3/2', '--options', 'layer_map=middle_cycle', 'core=1,1', 'gate=1/N',
+         'adapter=None', '--out', 'grown', '--name', 'deeper')
+    cfg = Config.fromfile('grown/deeper.py')
+    backbone = cfg.model.backbone
+    assert (backbone.type, backbone.scale, list(backbone.core), backbone.gate, backbone.adapter) \
+        == ('mmscalenet.ScaleNetDeiT', 1.5, [1, 1], '1/N', None)
+    assert Path(cfg.load_from).samefile('grown/deeper.pth')
+    Path('grown').rename('moved')
+    assert Path(Config.fromfile('moved/deeper.py').load_from).samefile('moved/deeper.pth')
+
+
+def test_files_that_the_config_starts_from_are_not_needed(trained, tool, tmp_path):
+    config, checkpoint = trained('cls')
+    line = "model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='gone.pth')"
+    (tmp_path / 'pretrained.py').write_text(f'{config.read_text()}\n{line}\n')
+    tool('grow.py', 'pretrained.py', checkpoint, '--out', 'grown')
+    tool('train.py', 'grown/pretrained_grown.py', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+
+
+def test_weights_alone(trained, tool, tmp_path, capsys):
+    config, checkpoint = trained('cls')
+    torch.save(dict(state_dict=torch.load(checkpoint, weights_only=False)['state_dict']), 'weights.pth')
+    tool('grow.py', config, 'weights.pth', '--out', 'grown')
+    said = capsys.readouterr().out
+    assert '--resume' not in said and 'holds weights alone' in said
+    tool('train.py', 'grown/base_cls_grown.py', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (['{config}', '{checkpoint}', '--out', 'there'], '"there" exists already'),
+    (['{config}', 'none.pth', '--out', 'new'], 'none.pth'),
+    (['none.py', '{checkpoint}', '--out', 'new'], 'config "none.py" does not exist'),
+    (['empty', '{checkpoint}', '--out', 'new'], 'there is no config in "empty"'),
+    (['{config}', '{checkpoint}', '--out', 'new', '--scale', '0.5'], 'scale=0.5 is not allowed'),
+    (['{config}', '{checkpoint}', '--out', 'new', '--options', 'gates=0'], 'gates is no option of a ScaleNet'),
+    (['{config}', '{checkpoint}', '--out', 'new', '--options', 'layer_map=zigzag'], "layer_map='zigzag' is unknown"),
+    (['{config}', '{other}', '--out', 'new'], 'does not fit'),
+    (['{resnet}', '{checkpoint}', '--out', 'new'], 'ResNet, is none that is expanded here'),
+    (['{grown}', '{checkpoint}', '--out', 'new'], 'is grown already'),
+])
+def test_what_is_refused_leaves_nothing(arguments, message, cls_fields, write_config, tool, tmp_path, capsys,
+                                        monkeypatch):
+    grown = write_config(cls_fields, 'twice')
+    cls_fields['model']['backbone'].pop('scale')
+    cls_fields['model']['backbone']['type'] = 'VisionTransformer'
+    config = write_config(cls_fields, 'base')
+    resnet = write_config(cls_fields | dict(model=dict(type='ImageClassifier', backbone=dict(type='ResNet', depth=18))),
+                          'resnet')
+    from mmengine.registry import MODELS, init_default_scope
+    init_default_scope('mmpretrain')
+    torch.save(dict(state_dict=MODELS.build(Config(cls_fields).model).state_dict()), tmp_path / 'base.pth')
+    torch.save(dict(state_dict={'backbone.stem.weight': torch.zeros(1)}), tmp_path / 'other.pth')
+    for folder in ('there', 'empty'):
+        (tmp_path / folder).mkdir()
+    before = sorted(path.name for path in tmp_path.iterdir())
+    names = dict(config=config, checkpoint='base.pth', other='other.pth', resnet=resnet, grown=grown)
+    with pytest.raises(SystemExit):
+        tool('grow.py', *(argument.format(**names) for argument in arguments))
+    assert message in capsys.readouterr().err
+    assert sorted(path.name for path in tmp_path.iterdir()) == before

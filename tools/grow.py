@@ -1,0 +1,139 @@
+"""Grow a trained classifier, detector or segmentor: a short config and its checkpoint, in a folder of their own.
+
+    python tools/grow.py work_dirs/mask-rcnn_swin-t work_dirs/mask-rcnn_swin-t/epoch_12.pth --scale 2 --out grown
+    python tools/grow.py CONFIG CHECKPOINT --scale 16/12 --options layer_map=middle_cycle core=4,7 gate=1/N --out DIR
+
+The config inherits from the one given, or from the one that a work directory holds, and changes the backbone alone; the
+checkpoint beside it holds the whole model, heads too, and what the run's optimizer knew of it. Both can lie anywhere.
+Nothing is overwritten.
+"""
+import argparse
+import os
+import shlex
+import sys
+import tempfile
+from fractions import Fraction
+from pathlib import Path
+
+import torch
+from mmengine.config import Config, DictAction
+from mmengine.logging import MMLogger
+
+import mmscalenet
+from mmscalenet.checkpoints import CheckpointError
+from mmscalenet.engine import UsageError, check_checkpoint, one_line_errors, read_config
+from mmscalenet.engine.growing import grow_checkpoint
+from mmscalenet.engine.grown_config import grown_settings, write_grown
+from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
+from mmscalenet.tables import align
+
+ROOT = Path(__file__).resolve().parent
+sys.path.append(str(ROOT / 'analysis_tools'))
+
+
+def find_config(path: str) -> Path:
+    """The config, or the newest one in a work directory."""
+    if not os.path.isdir(path):
+        return Path(path)
+    found = sorted(Path(path).glob('*.py'), key=os.path.getmtime)
+    if not found:
+        raise UsageError(f'there is no config in "{path}". Give the config itself, or a folder that tools/train.py '
+                         'wrote.')
+    return found[-1]
+
+
+def number(text: str) -> float:
+    """A scale: ``2``, ``1.5``, ``16/12``."""
+    try:
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f'{text} is not allowed; give a number from 1 on, e.g. 2, 1.5 or 16/12') \
+            from error
+    return int(value) if value.denominator == 1 else float(value)
+
+
+def expand_options(args: argparse.Namespace) -> dict:
+    """The options of the expansion by name.
+
+    Raises:
+        UsageError: If one of --options is none.
+    """
+    wrong = [name for name in args.options or {} if name not in EXPAND_ARGUMENTS]
+    if wrong:
+        raise UsageError(f'--options {wrong[0]} is no option of a ScaleNet; allowed are {", ".join(EXPAND_ARGUMENTS)}.')
+    return dict(scale=args.scale[0] if len(args.scale) == 1 else args.scale) | (args.options or {})
+
+
+def figures(cfg: Config, shape: list[int] | None) -> list[str]:
+    """Parameters and multiply-adds of the model, as cells."""
+    from get_flops import measure
+    row = measure(cfg, shape, backbone=False, memory=False)
+    return [row['parameters (M)'], row['multiply-adds (G)'], row['image']]
+
+
+def parse_args() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument('config', help='config of the base, or the work directory of its run')
+    parser.add_argument('checkpoint', help='what its training left')
+    parser.add_argument('--scale', nargs='+', type=number, default=[2], help='positions per block, for Swin also one a '
+                        'stage; default: 2')
+    parser.add_argument('--options', nargs='+', action=DictAction, help='more options of the expansion as key=value, '
+                        'e.g. layer_map=interleaved gate=0. unshare=norms')
+    parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='folder to write, not there yet')
+    parser.add_argument('--name', help='name of config and checkpoint; default: that of the config and "_grown"')
+    parser.add_argument('--shape', nargs='+', type=int, help='height and width at which multiply-adds are counted; '
+                        'default: img_size of the backbone, or 224')
+    return parser.parse_args()
+
+
+def write(args: argparse.Namespace, source: Path, base: Config, name: str) -> tuple[Config, dict]:
+    """Write the folder, which gets its name when all is in it; the config and what its checkpoint holds."""
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    # beside the folder, so that paths relative to it are right before it has its name
+    with tempfile.TemporaryDirectory(prefix=f'.{args.out.name}.', dir=args.out.parent) as folder:
+        config = Path(folder) / f'{name}.py'
+        settings = grown_settings(base, expand_options(args)) | dict(load_from=f'{{{{ fileDirname }}}}/{name}.pth')
+        write_grown(config, os.path.relpath(source, folder), settings)
+        cfg = read_config(str(config))
+        grown = grow_checkpoint(args.checkpoint, cfg)
+        torch.save(grown, Path(folder) / f'{name}.pth')
+        with open(Path(folder) / f'{name}.pth', 'rb') as file:
+            os.fsync(file.fileno())
+        os.chmod(folder, 0o755)  # a temporary one is its owner's alone
+        os.rename(folder, args.out)
+        os.mkdir(folder)  # for the context to remove
+    return cfg, grown
+
+
+@one_line_errors
+def main() -> None:
+    args = parse_args()
+    check_checkpoint(args.checkpoint, 'checkpoint')
+    source = find_config(args.config)
+    base = read_config(str(source))
+    if args.out.exists():
+        raise UsageError(f'--out "{args.out}" exists already; name another folder, or remove it.')
+    name = args.name or f'{source.stem}_grown'
+    MMLogger.get_instance('grow', log_level='WARNING')
+    try:
+        cfg, grown = write(args, source, base, name)
+        from get_flops import build
+        print(mmscalenet.layer_table(build(cfg, backbone=True)))
+        rows = [('', 'parameters (M)', 'multiply-adds (G)', 'image'), ('before', *figures(base, args.shape)),
+                ('after', *figures(cfg, args.shape))]
+    except (CheckpointError, ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
+    print(f'\n{align(rows)}\n')
+    config, checkpoint = args.out / f'{name}.py', args.out / f'{name}.pth'
+    train = f'python {os.path.relpath(ROOT / "train.py")}'
+    print(f'Written: {config} and {checkpoint}. To train on from these weights:\n'
+          f'    {train} {shlex.quote(str(config))}')
+    if 'optimizer' in grown:
+        print('To go on inside the same run, with the state of its optimizer, at its iteration of the schedule:\n'
+              f'    {train} {shlex.quote(str(config))} --resume {shlex.quote(str(checkpoint))}')
+    else:
+        print('The checkpoint holds weights alone: the run that it is of cannot be gone on with.')
+
+
+if __name__ == '__main__':
+    main()
