@@ -58,10 +58,13 @@ def expand_options(args: argparse.Namespace) -> dict:
     Raises:
         UsageError: If one of --options is none.
     """
-    wrong = [name for name in args.options or {} if name not in EXPAND_ARGUMENTS]
+    given = Config()
+    given.merge_from_dict(args.options or {})  # adapter.type=LoRA is a part of adapter
+    options = dict(scale=args.scale[0] if len(args.scale) == 1 else args.scale) | given.to_dict()
+    wrong = [name for name in options if name not in EXPAND_ARGUMENTS]
     if wrong:
         raise UsageError(f'--options {wrong[0]} is no option of a ScaleNet; allowed are {", ".join(EXPAND_ARGUMENTS)}.')
-    return dict(scale=args.scale[0] if len(args.scale) == 1 else args.scale) | (args.options or {})
+    return options
 
 
 def figures(cfg: Config, shape: list[int] | None) -> list[str]:
@@ -78,7 +81,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--scale', nargs='+', type=number, default=[2], help='positions per block, for Swin also one a '
                         'stage; default: 2')
     parser.add_argument('--options', nargs='+', action=DictAction, help='more options of the expansion as key=value, '
-                        'e.g. layer_map=interleaved gate=0. unshare=norms')
+                        'e.g. layer_map=interleaved gate=0. adapter.type=LoRA adapter.rank=4')
     parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='folder to write, not there yet')
     parser.add_argument('--name', help='name of config and checkpoint; default: that of the config and "_grown"')
     parser.add_argument('--shape', nargs='+', type=int, help='height and width at which multiply-adds are counted; '

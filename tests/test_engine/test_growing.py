@@ -1,5 +1,8 @@
 """A run that is grown in its middle goes on as it would have: weights, moments, schedules, iteration."""
 import copy
+import json
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,6 +12,7 @@ from mmengine.registry import HOOKS
 
 from mmscalenet.checkpoints import CheckpointError
 from mmscalenet.engine.growing import grow_checkpoint
+
 
 @HOOKS.register_module(force=True)
 class SameDraws(Hook):
@@ -58,16 +62,72 @@ def run_fields(request, name) -> dict:
 FILES = dict(cls=('epoch_2.pth', 'epoch_4.pth'), det=('epoch_2.pth', 'epoch_4.pth'), seg=('iter_4.pth', 'iter_8.pth'))
 
 
-@pytest.mark.parametrize('name', ['cls', 'det', 'seg'])
-def test_goes_on_as_the_base_would(name, run_fields, write_config, tool, tmp_path):
+@pytest.fixture
+def base_run(name, run_fields, write_config, tool, tmp_path) -> tuple[Path, dict]:
+    """The checkpoint in the middle of a base's run, and the weights at its end."""
     middle, end = FILES[name]
     tool('train.py', write_config(as_base(run_fields), 'base'), '--no-validate')
-    base = saved(tmp_path / 'work_dirs/base' / end)['state_dict']
-    grown_config = write_config(changed(run_fields, gate=0.), 'grown')
-    grown = grow_checkpoint(tmp_path / 'work_dirs/base' / middle, Config.fromfile(grown_config))
+    return tmp_path / 'work_dirs/base' / middle, saved(tmp_path / 'work_dirs/base' / end)['state_dict']
+
+
+def distance(base: dict, result: dict) -> float:
+    return max((value - result[key]).abs().max().item() for key, value in base.items() if value.is_floating_point())
+
+
+@pytest.mark.parametrize('name', ['cls', 'det', 'seg'])
+def test_goes_on_as_the_base_would(name, base_run, run_fields, write_config, tool, tmp_path):
+    """Closed gates and adapters that do not move: the rest takes the base's steps, if moments, rates and iteration are
+    those of its run; without the moments it does not."""
+    middle, base = base_run
+    config = write_config(changed(run_fields, gate=0.), 'grown')
+    grown = grow_checkpoint(middle, Config.fromfile(config))
     torch.save(grown, tmp_path / 'grown.pth')
-    tool('train.py', grown_config, '--no-validate', '--resume', 'grown.pth')
-    result = saved(tmp_path / 'work_dirs/grown' / end)['state_dict']
-    difference = max((base[key] - result[key]).abs().max().item() for key in base if base[key].is_floating_point())
-    print(difference, sorted(((base[k]-result[k]).abs().max().item(), k) for k in base if base[k].is_floating_point())[-6:])
-    assert difference < 1e-6
+    tool('train.py', config, '--no-validate', '--resume', 'grown.pth')
+    assert distance(base, saved(tmp_path / 'work_dirs/grown' / FILES[name][1])['state_dict']) < 1e-6
+    grown['optimizer']['state'] = {}
+    torch.save(grown, tmp_path / 'forgetful.pth')
+    tool('train.py', config, '--no-validate', '--resume', 'forgetful.pth', '--work-dir', 'forgetful')
+    assert distance(base, saved(tmp_path / 'forgetful' / FILES[name][1])['state_dict']) > 1e-5
+
+
+@pytest.mark.parametrize('name', ['cls'])
+def test_another_schedule_is_brought_to_the_iteration(name, base_run, run_fields, write_config, tool, tmp_path):
+    """The grown run is longer, and falls later than the base's would."""
+    run_fields['train_cfg']['max_epochs'] = 6
+    run_fields['param_scheduler'] = [
+        dict(type='LinearLR', start_factor=0.1, by_epoch=False, begin=0, end=2),
+        dict(type='LinearLR', start_factor=1., end_factor=0.1, by_epoch=False, begin=8, end=12)]
+    config = write_config(changed(run_fields, gate=0.), 'grown')
+    torch.save(grow_checkpoint(base_run[0], Config.fromfile(config)), tmp_path / 'grown.pth')
+    tool('train.py', config, '--no-validate', '--resume', 'grown.pth')
+    lines = [json.loads(line) for line in next(Path('work_dirs/grown').glob('*/vis_data/scalars.json')).open()]
+    assert [line['lr'] for line in lines] == pytest.approx([1e-3] * 5 + [7e-4, 4e-4, 1e-4])
+
+
+def moment(state: dict) -> tuple:
+    return tuple(state['exp_avg'].shape), tuple(state['exp_avg'].flatten().tolist())
+
+
+@pytest.mark.parametrize('name', ['cls'])
+@pytest.mark.parametrize('options', [dict(share=False, adapter=None), dict(unshare='norms')], ids=['copies', 'norms'])
+def test_what_is_copied_has_the_moments_of_its_source(name, options, base_run, run_fields, write_config):
+    cfg = Config.fromfile(write_config(changed(run_fields, **options), 'grown'))
+    grown, run = grow_checkpoint(base_run[0], cfg), saved(base_run[0])
+    counts = Counter(map(moment, grown['optimizer']['state'].values()))
+    assert set(counts) == set(map(moment, run['optimizer']['state'].values())) and set(counts.values()) == {1, 2}
+    assert sum(count == 2 for count in counts.values()) == (2 * 12 if 'share' in options else 2 * 4)
+    moments = [state['exp_avg'].data_ptr() for state in grown['optimizer']['state'].values()]
+    assert len(set(moments)) == len(moments)
+
+
+@pytest.mark.parametrize('name', ['cls'])
+def test_what_cannot_go_on_is_named(name, base_run, run_fields, write_config, tmp_path):
+    run_fields['optim_wrapper']['optimizer'] = dict(type='SGD', lr=0.1)
+    cfg = Config.fromfile(write_config(changed(run_fields, gate=0.), 'grown'))
+    with pytest.raises(ValueError, match='was trained with AdamW, whose state is of no use to the SGD'):
+        grow_checkpoint(base_run[0], cfg)
+    torch.save(dict(state_dict=saved(base_run[0])['state_dict']), tmp_path / 'weights.pth')
+    assert list(grow_checkpoint(tmp_path / 'weights.pth', cfg)) == ['state_dict']
+    cfg.model.backbone.arch.num_layers = 3
+    with pytest.raises(CheckpointError, match='the file has 2 blocks'):
+        grow_checkpoint(tmp_path / 'weights.pth', cfg)

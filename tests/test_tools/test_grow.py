@@ -84,6 +84,18 @@ def test_options_and_a_moved_folder(trained, tool, tmp_path):
     assert Path(Config.fromfile('moved/deeper.py').load_from).samefile('moved/deeper.pth')
 
 
+def test_a_base_that_is_a_scalenet_gets_adapters_unless_told_otherwise(cls_fields, write_config, tool, tmp_path):
+    cls_fields['model']['backbone'].update(scale=1, adapter=None)
+    tool('train.py', write_config(cls_fields), '--no-validate')
+    for out, options, adapter in (('default', [], dict(type='ParallelAdapter')), ('none', ['adapter=None'], None),
+                                  ('lora', ['adapter.type=LoRA', 'adapter.rank=2'], dict(type='LoRA', rank=2))):
+        tool('grow.py', 'work_dirs/tiny', 'work_dirs/tiny/epoch_3.pth', '--out', out, '--name', 'grown',
+             *(['--options', *options] if options else []))
+        cfg = Config.fromfile(f'{out}/grown.py')
+        assert cfg.model.backbone.adapter == adapter and cfg.work_dir is None
+        tool('train.py', f'{out}/grown.py', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+
+
 def test_files_that_the_config_starts_from_are_not_needed(trained, tool, tmp_path):
     config, checkpoint = trained('cls')
     line = "model['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='gone.pth')"
