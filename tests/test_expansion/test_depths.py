@@ -212,7 +212,7 @@ def test_where_the_cores_input_is_added():
 
 @pytest.mark.skipif(torch.__version__ < '2.6', reason='its compiler refuses the loop')
 @pytest.mark.parametrize('name', ['mmpretrain-vit', 'mmdet-swin'])
-def test_the_graph_stays_whole(name):
+def test_the_graph_stays_whole(name, fresh_compiler):
     model = randomise(build_scalenet(name, inject=True, gate='1/N')).eval()
     compiled = torch.compile(model, backend='eager', fullgraph=True)
     for depth in model.runnable_depths()[::2]:

@@ -27,8 +27,8 @@ model = dict(
     backbone=dict(arch=dict(embed_dims=16, num_layers=3, num_heads=2, feedforward_channels=32)),
     head=dict(in_channels=16))
 train_dataloader = dict(batch_size=16)
-train_cfg = dict(max_iters=100)
-default_hooks = dict(logger=dict(interval=1))
+train_cfg = dict(max_iters=100, val_interval=10)
+default_hooks = dict(logger=dict(interval=1), checkpoint=dict(interval=5))
 """
 
 
@@ -177,7 +177,8 @@ def test_a_torn_line_is_passed_over(tmp_path, capsys):
     assert 'lines.jsonl:2 is no whole line' in capsys.readouterr().out
 
 
-@pytest.mark.parametrize('grid', GRIDS)
+# that of DINOv2 counts nets of 22 M parameters
+@pytest.mark.parametrize('grid', [pytest.param(grid, marks=[pytest.mark.slow] * ('dinov2' in grid)) for grid in GRIDS])
 def test_grids(grid):
     """Names and contents differ, seeds come one after the other, and every run spends what it says."""
     runs = GRIDS[grid]()
@@ -188,7 +189,8 @@ def test_grids(grid):
         if run.seed == 0 and run.equal == 'flops' and run.until == 1:
             assert abs(run.flops_at(run.end) - trunk.flops_at(trunk.end)) <= 3 * run.multiply_adds, run.name
         if run.parent:
-            assert run.start <= run.parent.end and run.start % (run.parent.budget // 20) == 0
+            kept = run.parent.train_config().default_hooks.checkpoint.interval
+            assert run.start == run.parent.end or (run.start < run.parent.end and run.start % kept == 0)
 
 
 def test_a_batch_from_memory(tmp_path):
