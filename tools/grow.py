@@ -21,7 +21,7 @@ from mmengine.logging import MMLogger
 
 import mmscalenet
 from mmscalenet.checkpoints import CheckpointError
-from mmscalenet.engine import UsageError, check_checkpoint, one_line_errors, read_config
+from mmscalenet.engine import ResumeError, UsageError, check_checkpoint, one_line_errors, read_config
 from mmscalenet.engine.growing import grow_checkpoint
 from mmscalenet.engine.grown_config import grown_settings, write_grown
 from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
@@ -98,7 +98,8 @@ def write(args: argparse.Namespace, source: Path, base: Config, name: str) -> tu
         settings = grown_settings(base, expand_options(args)) | dict(load_from=f'{{{{ fileDirname }}}}/{name}.pth')
         write_grown(config, os.path.relpath(source, folder), settings)
         cfg = read_config(str(config))
-        grown = grow_checkpoint(args.checkpoint, cfg)
+        cfg.load_from = str(args.out.resolve() / f'{name}.pth')  # where it will be
+        grown = grow(args.checkpoint, cfg)
         torch.save(grown, Path(folder) / f'{name}.pth')
         with open(Path(folder) / f'{name}.pth', 'rb') as file:
             os.fsync(file.fileno())
@@ -106,6 +107,15 @@ def write(args: argparse.Namespace, source: Path, base: Config, name: str) -> tu
         os.rename(folder, args.out)
         os.mkdir(folder)  # for the context to remove
     return cfg, grown
+
+
+def grow(checkpoint: str, cfg: Config) -> dict:
+    """What the grown checkpoint holds: all of a run that can go on, else its weights."""
+    try:
+        return grow_checkpoint(checkpoint, cfg)
+    except ResumeError as error:
+        print(f'warning: only the weights are grown: {error}', file=sys.stderr)
+        return grow_checkpoint(checkpoint, cfg, weights_only=True)
 
 
 @one_line_errors
@@ -117,6 +127,8 @@ def main() -> None:
     if args.out.exists():
         raise UsageError(f'--out "{args.out}" exists already; name another folder, or remove it.')
     name = args.name or f'{source.stem}_grown'
+    if Path(name).name != name:
+        raise UsageError(f'--name "{name}" is not allowed: it is the name of two files in the folder.')
     MMLogger.get_instance('grow', log_level='WARNING')
     try:
         cfg, grown = write(args, source, base, name)
@@ -124,7 +136,7 @@ def main() -> None:
         print(mmscalenet.layer_table(build(cfg, backbone=True)))
         rows = [('', 'parameters (M)', 'multiply-adds (G)', 'image'), ('before', *figures(base, args.shape)),
                 ('after', *figures(cfg, args.shape))]
-    except (CheckpointError, ValueError, TypeError) as error:
+    except (CheckpointError, ValueError, TypeError, RuntimeError) as error:
         raise UsageError(str(error)) from error
     print(f'\n{align(rows)}\n')
     config, checkpoint = args.out / f'{name}.py', args.out / f'{name}.pth'

@@ -28,7 +28,8 @@ _ARGUMENTS = (
     (r'absolute_pos_embed$', 'use_abs_pos_embed=True', 'use_abs_pos_embed=False'),
     (r'.*\.gamma[12]\.', 'layer_scale_init_value=1e-5', 'layer_scale_init_value=0'),
     (r'.*\.(qkv\.bias|in_proj_bias)$', 'qkv_bias=True', 'qkv_bias=False'),
-    (r'.*\.positions\.', 'the adapter, gate and unshare of the file', 'the adapter, gate and unshare of the file'),
+    (r'.*\.positions\.', 'the adapter, gate, inject and unshare of the file',
+     'the adapter, gate, inject and unshare of the file'),
 )
 #: Norms behind the blocks: a model need not have those of the file, and files lack those of other outputs.
 _FINAL_NORMS = r'(ln[12]|norm\d+)\.'
@@ -176,6 +177,8 @@ def _check_names(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> tup
             # the map is the model's, the norms are copied from the blocks
             if not re.search(r'\.positions\.(layer_map|\d+\.norm[12]\.)', name):
                 new.append(name)
+        elif name.endswith('.inject'):  # 0 at the start, with which nothing changes
+            new.append(name)
         elif re.match(_OUTPUT_NORMS, name) and not name.startswith(last_norm):
             new.append(name)
         else:

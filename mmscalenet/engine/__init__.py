@@ -1,8 +1,9 @@
 """Running: what the entry scripts in tools/ add to mmengine's runner."""
 from .cli import add_common_arguments, full_type, library_of, load_config, read_config, require
 from .depth import add_depth_argument, use_depth
-from .errors import UsageError, one_line_errors
+from .errors import ResumeError, UsageError, one_line_errors
 from .files import WholeFileBackend, check_checkpoint, is_whole, remove_temporary, whole_file
+from .growing import grow_checkpoint
 from .hooks import WholeCheckpointHook
 from .metrics import DumpSegResults
 from .missing_files import name_missing_files
@@ -11,8 +12,8 @@ from .resume import checkpoint_folder, last_whole_checkpoint
 from .runner import build_runner
 
 __all__ = [
-    'CPUAmpOptimWrapper', 'DumpSegResults', 'UsageError', 'WholeCheckpointHook', 'WholeFileBackend',
+    'CPUAmpOptimWrapper', 'DumpSegResults', 'ResumeError', 'UsageError', 'WholeCheckpointHook', 'WholeFileBackend',
     'add_common_arguments', 'add_depth_argument', 'build_runner', 'check_checkpoint', 'checkpoint_folder', 'full_type',
-    'is_whole', 'last_whole_checkpoint', 'library_of', 'load_config', 'name_missing_files', 'one_line_errors',
-    'read_config', 'remove_temporary', 'require', 'use_depth', 'whole_file'
+    'grow_checkpoint', 'is_whole', 'last_whole_checkpoint', 'library_of', 'load_config', 'name_missing_files',
+    'one_line_errors', 'read_config', 'remove_temporary', 'require', 'use_depth', 'whole_file'
 ]

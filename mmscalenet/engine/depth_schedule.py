@@ -16,30 +16,34 @@ class DepthSchedule:
 
     Args:
         mode (str): 'grow', 'ramp' or 'elastic'.
-        depths (Sequence[int]): Ascending, from the base's depth to the full one; what 'elastic' draws from.
+        base (int): The base's depth.
+        full (int): The full one.
         begin (int): The first iteration that may run deeper than the base.
         end (int): The first iteration of 'ramp' that certainly runs at the full depth. Defaults to 0.
+        depths (Sequence[int]): What 'elastic' draws from, ascending.
         sandwich (int): Iterations of a step of the optimizer, the first of which runs at the smallest depth, the second
             at the largest. Defaults to 0: all are drawn.
         seed (int): Seed of the draws. Defaults to 0.
     """
     mode: str
-    depths: Sequence[int]
+    base: int
+    full: int
     begin: int
     end: int = 0
+    depths: Sequence[int] = ()
     sandwich: int = 0
     seed: int = 0
 
     def at(self, iteration: int) -> int:
         """The depth that the iteration trains."""
         if iteration < self.begin:
-            return self.depths[0]
+            return self.base
         if self.mode == 'grow' or (self.mode == 'ramp' and iteration >= self.end):
-            return self.depths[-1]
+            return self.full
         draw = random.Random(f'{self.seed} {iteration}')  # of its own, so that it does not depend on what ran before
         if self.mode == 'ramp':
             chance = (iteration - self.begin + 1) / (self.end - self.begin + 1)
-            return self.depths[-1 if draw.random() < chance else 0]
+            return self.full if draw.random() < chance else self.base
         if self.sandwich and iteration % self.sandwich < 2:
             return self.depths[-(iteration % self.sandwich)]
         return draw.choice(self.depths)
@@ -47,4 +51,4 @@ class DepthSchedule:
     def settled(self, iteration: int) -> int:
         """The depth at which the net that this iteration left is evaluated: the base's before ``begin``, then the full
         one."""
-        return self.depths[0 if iteration < self.begin else -1]
+        return self.base if iteration < self.begin else self.full

@@ -52,6 +52,8 @@ def grown_settings(cfg: Config, options: dict) -> dict:
                          'base.')
     if not grows and backbone.get('adapter', ()) is None:  # as a config of the base says, which the default is not
         options = dict(adapter=dict(type='ParallelAdapter')) | options
+    if backbone.get('depth') is not None:  # that of the base
+        options = dict(depth=None) | options
     if 'adapter' in backbone and isinstance(options.get('adapter'), dict):  # in its place, not merged into it
         options = options | dict(adapter=dict(_delete_=True) | options['adapter'])
     settings = dict(

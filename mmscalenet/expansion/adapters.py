@@ -65,10 +65,11 @@ class ParallelAdapter(Adapter):
     def __init__(self, block: nn.Module, embed_dims: int, ratio: float = 5 / 12,
                  act_cfg: dict = dict(type='GELU'), scale: float = 1., dropout: float = 0.) -> None:
         super().__init__()
-        if not isinstance(ratio, (int, float)) or not 0 < ratio <= 1 or round(ratio * embed_dims) < 1:
+        if isinstance(ratio, bool) or not isinstance(ratio, (int, float)) or not 0 < ratio <= 1 \
+                or round(ratio * embed_dims) < 1:
             raise ValueError(f'adapter ratio={ratio!r} is not allowed; give a number from 1/{embed_dims}, one '
                              'channel, to 1, as wide as the model')
-        if not isinstance(scale, (int, float)) or not 0 < scale < float('inf'):
+        if isinstance(scale, bool) or not isinstance(scale, (int, float)) or not 0 < scale < float('inf'):
             raise ValueError(f'adapter scale={scale!r} is not allowed; give a positive number')
         if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
             raise ValueError(f'adapter dropout={dropout!r} is not allowed; give a number in [0, 1)')

@@ -17,7 +17,7 @@ from torch import Tensor
 from .layer_map import added_positions, default_core
 
 
-def core_of(layer_map: object, depth: int, core: Sequence[int] | None) -> tuple[int, int]:
+def core_of(layer_map: object, depth: int, core: Sequence[int] | None, period: int = 1) -> tuple[int, int]:
     """First and last block of the core of a named map.
 
     Raises:
@@ -26,7 +26,7 @@ def core_of(layer_map: object, depth: int, core: Sequence[int] | None) -> tuple[
     if layer_map == 'cyclic':
         return 0, depth - 1
     if layer_map == 'middle_cycle':
-        return tuple(core or default_core(depth))
+        return tuple(core or default_core(depth, period))
     raise ValueError(f'inject=True is not possible with layer_map={layer_map!r}: there is no core that runs again as a '
                      "whole; it goes with 'middle_cycle' and 'cyclic'")
 

@@ -16,6 +16,7 @@ The order is fixed by the layer map, and a larger depth runs all that a smaller 
 
 Where windows alternate (Swin) whole pairs come and go. Over several stages, pairs come in at the same relative pace.
 """
+import operator
 from collections.abc import Mapping, Sequence
 
 from .layer_map import added_positions, keeps_alternation
@@ -93,16 +94,24 @@ def resolve(depths: Mapping[str, Sequence[int]], depth: int | Sequence[int]) -> 
         if len(depth) != len(depths):
             raise ValueError(f'depth={depth!r} has {len(depth)} numbers; allowed are one number, or {len(depths)}: one '
                              f'for every list of blocks ({", ".join(depths)})')
-        for (name, known), value in zip(depths.items(), depth, strict=True):
-            if type(value) is not int or value not in known:
+        for (name, known), value in zip(depths.items(), map(_whole, depth), strict=True):
+            if value not in known:
                 raise ValueError(f'depth={depth!r}: {value!r} is not allowed for {name}; allowed there are '
                                  f'{_range(known)}')
-        return dict(zip(depths, depth, strict=True))
+        return dict(zip(depths, map(_whole, depth), strict=True))
     known = totals(depths)
-    if type(depth) is not int or depth not in known:
+    if _whole(depth) not in known:
         raise ValueError(f"depth={depth!r} is not allowed; allowed are {_range(list(known))}, from the base's depth to "
                          'the full one')
-    return known[depth]
+    return known[_whole(depth)]
+
+
+def _whole(value: object) -> int | None:
+    """A whole number of any library as Python's; None for anything else."""
+    try:
+        return None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        return None
 
 
 def _range(depths: Sequence[int]) -> str:

@@ -110,7 +110,8 @@ def expand(backbone: nn.Module,
     containers = {}
     for name, blocks in lists.items():
         one_map, added, period = maps[name], added_positions(maps[name]), period_of(blocks)
-        injected = injections(one_map, core_of(layer_map, len(blocks), cores[name])) if inject else []
+        one_core = core_of(layer_map, len(blocks), cores[name], period) if inject else None
+        injected = injections(one_map, one_core) if inject else []
         positions = [
             Position(
                 blocks[i],
@@ -126,7 +127,7 @@ def expand(backbone: nn.Module,
             blocks if share else [copy.deepcopy(blocks[i]) if is_added else blocks[i]
                                   for i, is_added in zip(one_map, added, strict=True)],
             one_map, positions, share, activation_order(one_map, layer_map, period), period,
-            core_entry=one_map.index(one_map[injected[0]]) if injected else None)
+            core_entry=one_map.index(one_core[0]) if injected else None)
     if depth is not None:
         resolve({name: list(container.runnable) for name, container in containers.items()}, depth)
 

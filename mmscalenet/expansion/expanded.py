@@ -180,7 +180,7 @@ class Expanded:
         return self
 
     def layer_table(self) -> str:
-        """A printable table of every position: block, window shift, adapter, drop path."""
+        """See :func:`~mmscalenet.expansion.layer_table`."""
         return layer_table(self)
 
 

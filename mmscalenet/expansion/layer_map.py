@@ -29,9 +29,14 @@ def middle_cycle(depth: int, length: int, core: tuple[int, int] | None = None) -
 LAYER_MAPS: dict[str, Callable[[int, int], list[int]]] = {f.__name__: f for f in (cyclic, interleaved, middle_cycle)}
 
 
-def default_core(depth: int) -> tuple[int, int]:
-    """First and last block of the part that ``middle_cycle`` runs again if none is given."""
-    return (1, depth - 2) if depth > 2 else (0, depth - 1)
+def default_core(depth: int, period: int = 1) -> tuple[int, int]:
+    """First and last block of the part that ``middle_cycle`` runs again if none is given: all but the first and the
+    last, or of whole pairs of blocks all but the first and the last pair."""
+    if depth % period:
+        return default_core(depth)
+    count = depth // period
+    first, last = (1, count - 2) if count > 2 else (0, count - 1)
+    return first * period, (last + 1) * period - 1
 
 
 def num_positions(depth: int, scale: float) -> int:

@@ -81,7 +81,8 @@ class Position(BaseModule):
 
     def forward(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
         """Run ``block`` on ``x`` (B, N, C); the rest is what the parent gives its blocks (Swin: ``hw_shape``)."""
-        run = self._run if self.split else self._run_whole
+        # the factors from outside, as the net may have another depth when the position is recomputed
+        run = partial(self._run if self.split else self._run_whole, self.factors())
         if self.around_attention is not None:  # an argument, as another image may have run when it is recomputed
             args = (*args, self.around_attention.hw_shape)
         if self.with_cp and torch.is_grad_enabled():
@@ -89,7 +90,7 @@ class Position(BaseModule):
             return checkpoint(run, block, x, *args, use_reentrant=False, **kwargs)
         return run(block, x, *args, **kwargs)
 
-    def _run(self, block: nn.Module, x: Tensor, *args) -> Tensor:
+    def _run(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args) -> Tensor:
         split, adapter = self.split, self.adapter
         attn, ffn = block.attn, block.ffn
         if adapter is not None and (weights := adapter.weights(block)):
@@ -100,7 +101,6 @@ class Position(BaseModule):
         attention = partial(split.attention, attn)
         if self.around_attention is not None:
             attention = partial(self.around_attention, attention)
-        factors = self.factors()
         out = attention(norm1(x), *args)
         out = out if factors is None else factors[0] * out
         x = x + (self.drop_path(out) if split.drops_attention else out)
@@ -111,13 +111,12 @@ class Position(BaseModule):
         extra = None if adapter is None else adapter(h)
         return x + self.drop_path(out if extra is None else out + extra)
 
-    def _run_whole(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
+    def _run_whole(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
         """For a block whose inside is not known: the adapter stands beside the whole of it."""
         adapter = self.adapter
         weights = {} if adapter is None else adapter.weights(block)
         out = (_Rebound(block, '', weights) if weights else block)(x, *args, **kwargs)
         extra = None if adapter is None else adapter(x)
-        factors = self.factors()
         if factors is None and not (self.training and self.drop_path.drop_prob):
             return out if extra is None else out + extra  # exact, as x + (out - x) is not
         out = out - x if factors is None else factors[0] * (out - x)

@@ -35,17 +35,20 @@ def depths_logged(work_dir: Path) -> list[int]:
 
 
 def test_schedules():
-    grow = DepthSchedule('grow', [4, 8], 3)
+    grow = DepthSchedule('grow', 4, 8, 3)
     assert [grow.at(i) for i in range(5)] == [4, 4, 4, 8, 8] and grow.settled(2) == 4 and grow.settled(3) == 8
-    ramp = DepthSchedule('ramp', [4, 6, 8], 100, 1100)
+    ramp = DepthSchedule('ramp', 4, 8, 100, 1100)
     drawn = [ramp.at(i) for i in range(2000)]
     assert set(drawn[:100]) == {4} and set(drawn[1100:]) == {8} and set(drawn) == {4, 8}
     for start, expected in ((100, .125), (350, .375), (600, .625), (850, .875)):
         assert abs(sum(depth == 8 for depth in drawn[start:start + 250]) / 250 - expected) < 0.1
-    elastic, other = DepthSchedule('elastic', [4, 6, 8], 0), DepthSchedule('elastic', [4, 6, 8], 0, seed=1)
+    elastic, other = (DepthSchedule('elastic', 4, 8, 0, depths=[4, 6, 8], seed=seed) for seed in (0, 1))
     assert all(900 < sum(elastic.at(i) == depth for i in range(3000)) < 1100 for depth in (4, 6, 8))
     assert [elastic.at(i) for i in range(50)] != [other.at(i) for i in range(50)]
-    sandwich = DepthSchedule('elastic', [4, 6, 8], 0, sandwich=3)
+    inner = DepthSchedule('elastic', 4, 8, 5, depths=[5, 6])
+    assert {inner.at(i) for i in range(5)} == {4} and {inner.at(i) for i in range(5, 50)} == {5, 6}
+    assert inner.settled(4) == 4 and inner.settled(5) == 8
+    sandwich = DepthSchedule('elastic', 4, 8, 0, depths=[4, 6, 8], sandwich=3)
     assert [{sandwich.at(i) for i in range(first, 60, 3)} for first in range(3)] == [{4}, {8}, {4, 6, 8}]
 
 
@@ -231,6 +234,11 @@ def test_less_is_run_before_growth(cls_fields, write_config):
     (dict(end=2), "end=2 goes with mode='ramp'"),
     (dict(depths=[2, 4]), "depths=.2, 4. goes with mode='elastic'"),
     (dict(mode='elastic', depths=[4]), '.4. is one depth'),
+    (dict(mode='elastic', depths=4), 'depths=4 is one depth'),
+    (dict(mode='elastic', depths=[2, 4.0]), '4.0 is not allowed'),
+    (dict(mode='elastic', depths=['a', 4]), "'a' is not allowed"),
+    (dict(mode='elastic', depths=[[2, 4]]), '.2, 4. is not allowed'),
+    (dict(mode='elastic', sandwich='no'), "sandwich='no' is not allowed"),
     (dict(mode='elastic', depths=[2, 5]), '5 is not allowed; the net can run at 2, 3, 4'),
     (dict(mode='elastic', sandwich=True), 'accumulative_counts of 2 or more; it is 1'),
 ])
@@ -240,6 +248,50 @@ def test_bad_arguments(hook, message, cls_fields, write_config, tool, capsys):
     error = capsys.readouterr().err
     assert re.search(f'error: DepthHook: .*{message}', error), error
     assert not list(Path('work_dirs').rglob('*.pth'))
+
+
+def test_two_hooks_are_one_too_many(cls_fields, write_config, tool, capsys):
+    with pytest.raises(SystemExit):
+        tool('train.py', write_config(run_of(cls_fields, GROW, custom_hooks=[GROW, GROW])))
+    assert 'custom_hooks has more than one' in capsys.readouterr().err
+
+
+def copies_and_sources(path: Path) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    weights = state(path)['state_dict']
+    return [(value, weights[name.replace('layers.2.', 'layers.0.').replace('layers.3.', 'layers.1.')])
+            for name, value in weights.items() if re.match(r'backbone\.layers\.[23]\.', name)]
+
+
+def test_copies_of_a_fork_start_from_the_blocks_however_late(cls_fields, write_config, tool, tmp_path):
+    """The base's run goes beyond the growth of the one that forks from it."""
+    cls_fields['model']['backbone'].update(share=False, adapter=None)
+    still = dict(param_scheduler=[dict(type='MultiStepLR', by_epoch=True, milestones=[2], gamma=0.)],
+                 optim_wrapper=dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.5)))
+    base = run_of(cls_fields, GROW, custom_hooks=[], **still)
+    base['model']['backbone']['depth'] = 2
+    tool('train.py', write_config(base, 'base'), '--no-validate')
+    assert any(not torch.equal(*pair) for pair in copies_and_sources(tmp_path / 'work_dirs/base/epoch_2.pth'))
+    fork = write_config(run_of(cls_fields, GROW | dict(begin=1), **still), 'fork')
+    tool('train.py', fork, '--no-validate', '--resume', 'work_dirs/base/epoch_2.pth')
+    pairs = copies_and_sources(tmp_path / 'work_dirs/fork/epoch_3.pth')
+    assert len(pairs) > 20 and all(torch.equal(*pair) for pair in pairs)
+
+
+def test_trained_copies_that_were_loaded_stay(cls_fields, write_config, tool, tmp_path):
+    cls_fields['model']['backbone'].update(share=False, adapter=None, gate=0.5)
+    tool('train.py', write_config(run_of(cls_fields, GROW, custom_hooks=[]), 'grown'), '--no-validate')
+    trained = tmp_path / 'work_dirs/grown/epoch_3.pth'
+    fields = run_of(cls_fields, GROW, load_from=str(trained))
+    fields['optim_wrapper'] = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.))
+    tool('train.py', write_config(fields, 'again'), '--no-validate')
+    before, after = (state(path)['state_dict'] for path in (trained, tmp_path / 'work_dirs/again/epoch_3.pth'))
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+
+
+def test_a_depth_of_the_config_is_noted(cls_fields, write_config, tool, tmp_path):
+    cls_fields['model']['backbone']['depth'] = 3
+    tool('train.py', write_config(cls_fields), '--no-validate')
+    assert state(tmp_path / 'work_dirs/tiny/epoch_3.pth')['meta']['depth'] == {'backbone': [3]}
 
 
 @pytest.mark.parametrize('backbone, message', [

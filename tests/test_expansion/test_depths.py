@@ -210,6 +210,45 @@ def test_where_the_cores_input_is_added():
     assert torch.equal(ours, out)
 
 
+@pytest.mark.parametrize('depths, expected, entry', [([6], [4, 6, 8], 2), ([4], [4], 0), ([2], [2], 0)])
+def test_where_it_is_added_in_a_stage_of_pairs(depths, expected, entry):
+    """Without a core of the user's: all but the first and the last pair, or all."""
+    model = build_scalenet('mmdet-swin', depths=depths, num_heads=[2], strides=[4], out_indices=[0],
+                           layer_map='middle_cycle', inject=True, scale=10 / 6 if depths == [6] else 2)
+    positions = position_lists(model)['stages.0.blocks']
+    assert [p for p, position in enumerate(positions.positions) if position.inject is not None] == expected
+    assert positions.core_entry == entry
+
+
+def test_two_depths_before_one_backward_pass():
+    """With recomputation: a position is recomputed as it ran."""
+    grads = []
+    for with_cp in (False, True):
+        model = randomise(build_scalenet('mmpretrain-vit', scale=3, gate='1/N', with_cp=with_cp)).train()
+        loss = 0
+        for depth in (8, 12):
+            model.set_depth(depth)
+            loss = loss + model(image())[-1].square().sum()
+        loss.backward()
+        grads.append({name: parameter.grad for name, parameter in model.named_parameters()})
+    for name, grad in grads[0].items():
+        torch.testing.assert_close(grads[1][name], grad, rtol=1e-4, atol=1e-4, msg=name)
+
+
+def test_windows_go_with_the_positions_whatever_sets_the_depth(logged):
+    options = dict(window_size=2, with_cls_token=False, out_type='featmap', global_positions=2)
+    given = build_scalenet('mmpretrain-vit', depth=6, **options)
+    later = build_scalenet('mmpretrain-vit', **options)
+    assert len([line for line in logged if 'attend to the whole image' in line]) == 1
+    later.set_depth(6)
+    assert len([line for line in logged if 'depth 6: with global_positions=2 blocks' in line]) == 2
+    windows = [[position.around_attention is None for position in model.layers.positions] for model in (given, later)]
+    assert windows[0] == windows[1] == [p in (3, 7) for p in range(8)]
+    randomise(given)
+    later.load_state_dict(given.state_dict())
+    assert_equal(given.eval()(image()), later.eval()(image()))
+
+
 @pytest.mark.skipif(torch.__version__ < '2.6', reason='its compiler refuses the loop')
 @pytest.mark.parametrize('name', ['mmpretrain-vit', 'mmdet-swin'])
 def test_the_graph_stays_whole(name, fresh_compiler):
@@ -226,6 +265,9 @@ def test_the_graph_stays_whole(name, fresh_compiler):
     (dict(depth=3), 'depth=3 is not allowed; allowed are'),
     (dict(depth=100), 'depth=100 is not allowed'),
     (dict(depth='all'), "depth='all' is not allowed"),
+    (dict(depth=True), 'depth=True is not allowed'),
+    (dict(depth=12.0), 'depth=12.0 is not allowed'),
+    (dict(adapter=dict(type='ParallelAdapter', scale=True)), 'scale=True is not allowed'),
     (dict(depth=[4, 4, 4]), 'depth=.* has 3 numbers'),
     (dict(layer_map='interleaved', inject=True), "inject=True is not possible with layer_map='interleaved'"),
     (dict(inject='yes'), "inject='yes' is not allowed"),

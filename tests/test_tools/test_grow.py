@@ -85,14 +85,14 @@ def test_options_and_a_moved_folder(trained, tool, tmp_path):
 
 
 def test_a_base_that_is_a_scalenet_gets_adapters_unless_told_otherwise(cls_fields, write_config, tool, tmp_path):
-    cls_fields['model']['backbone'].update(scale=1, adapter=None)
+    cls_fields['model']['backbone'].update(scale=1, adapter=None, depth=2)
     tool('train.py', write_config(cls_fields), '--no-validate')
     for out, options, adapter in (('default', [], dict(type='ParallelAdapter')), ('none', ['adapter=None'], None),
                                   ('lora', ['adapter.type=LoRA', 'adapter.rank=2'], dict(type='LoRA', rank=2))):
         tool('grow.py', 'work_dirs/tiny', 'work_dirs/tiny/epoch_3.pth', '--out', out, '--name', 'grown',
              *(['--options', *options] if options else []))
         cfg = Config.fromfile(f'{out}/grown.py')
-        assert cfg.model.backbone.adapter == adapter and cfg.work_dir is None
+        assert cfg.model.backbone.adapter == adapter and cfg.work_dir is None and cfg.model.backbone.depth is None
         tool('train.py', f'{out}/grown.py', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
 
 
@@ -124,6 +124,7 @@ def test_weights_alone(trained, tool, tmp_path, capsys):
     (['{config}', '{other}', '--out', 'new'], 'does not fit'),
     (['{resnet}', '{checkpoint}', '--out', 'new'], 'ResNet, is none that is expanded here'),
     (['{grown}', '{checkpoint}', '--out', 'new'], 'is grown already'),
+    (['{config}', '{checkpoint}', '--out', 'new', '--name', 'a/b'], '--name "a/b" is not allowed'),
 ])
 def test_what_is_refused_leaves_nothing(arguments, message, cls_fields, write_config, tool, tmp_path, capsys,
                                         monkeypatch):

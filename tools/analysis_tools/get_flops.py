@@ -44,7 +44,10 @@ def build(cfg: Config, backbone: bool = False) -> nn.Module:
     model = ConfigDict(cfg.model)
     if 'data_preprocessor' in cfg:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
-    return MODELS.build(model.backbone if backbone else model)
+    try:
+        return MODELS.build(model.backbone if backbone else model)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f'the config is refused: {error}') from error
 
 
 def run(model: nn.Module, images: torch.Tensor) -> None:

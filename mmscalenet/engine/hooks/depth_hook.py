@@ -6,6 +6,7 @@ from mmengine.hooks import EMAHook, Hook
 from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
+from mmscalenet.checkpoints.formats import state_dict_in
 from mmscalenet.expansion import position_lists
 from mmscalenet.registry import HOOKS
 
@@ -14,6 +15,8 @@ from ..depth_schedule import DepthSchedule
 from ..errors import UsageError
 
 MODES = ('grow', 'ramp', 'elastic')
+#: In mmengine's message hub, and so in checkpoints: whether what added positions own has been started.
+STARTED = 'depth_hook_started'
 
 
 @HOOKS.register_module()
@@ -28,8 +31,8 @@ class DepthHook(Hook):
 
     The optimizer is untouched: blocks keep their moments, and what a position owns neither moves nor decays before it
     runs. Norms and copies of blocks that added positions own start, at ``begin``, from the weights that the blocks have
-    then. The depth is logged as ``depth``. Evaluations run, and checkpoints are tested, at the base's depth before
-    ``begin`` and at the full one after.
+    then, unless ``load_from`` has brought trained ones. The depth is logged as ``depth``. Evaluations run, and
+    checkpoints are tested, at the base's depth before ``begin`` and at the full one after.
 
     Args:
         mode (str): 'grow', 'ramp' or 'elastic'. Defaults to 'grow'.
@@ -52,6 +55,8 @@ class DepthHook(Hook):
         >>> custom_hooks = [dict(type='mmscalenet.DepthHook', mode='grow', begin=0.75)]
     """
 
+    priority = 'HIGHEST'  # before StartWeightsHook fills up what was loaded, and notes the depth
+
     def __init__(self, mode: str = 'grow', begin: float | None = None, end: float | None = None,
                  by_epoch: bool | None = None, depths: Sequence[int] | None = None, sandwich: bool = False,
                  seed: int = 0) -> None:
@@ -61,14 +66,22 @@ class DepthHook(Hook):
                                     ('sandwich', sandwich or None, 'elastic')):
             if value is not None and mode != needed:
                 raise UsageError(f'DepthHook: {name}={value!r} goes with mode={needed!r}, and the mode is {mode!r}.')
+        if not isinstance(sandwich, bool):
+            raise UsageError(f'DepthHook: sandwich={sandwich!r} is not allowed; give True or False.')
         self.mode, self.begin, self.end, self.by_epoch = mode, begin, end, by_epoch
         self.depths, self.sandwich, self.seed = depths, sandwich, seed
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        # of a grown net: what added positions own is trained, and not to be replaced
+        if not runner._resume and any('.positions.' in str(key) for key in state_dict_in(checkpoint)):
+            runner.message_hub.update_info(STARTED, True)
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
         self.model, self.backbones = model, list(expanded_backbones(model).values())
         self._check_model(runner)
-        depths = self._checked_depths()
+        known = self._known_depths()
+        depths = self._checked_depths(known)
         default = 0 if self.mode == 'elastic' else 0.75
         begin = self._iteration(runner, 'begin', default if self.begin is None else self.begin)
         end = self._iteration(runner, 'end', runner.max_iters if self.end is None else self.end,
@@ -82,12 +95,15 @@ class DepthHook(Hook):
         if not begin < end <= runner.max_iters:
             raise UsageError(f'DepthHook: end={self.end!r} is iteration {end}; allowed is what lies after begin '
                              f'(iteration {begin}) and not after the end of the run ({runner.max_iters}).')
-        self.schedule = DepthSchedule(self.mode, depths, begin, end, self._iterations_of_a_step(runner), self.seed)
+        self.schedule = DepthSchedule(self.mode, known[0], known[-1], begin, end, depths,
+                                      self._iterations_of_a_step(runner), self.seed)
+        if begin == 0:  # nothing can have changed before it
+            runner.message_hub.update_info(STARTED, True)
         self.settled = self.schedule.settled(runner.iter - 1)
         self._set(self.settled)
 
     def before_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None) -> None:
-        if runner.iter == self.schedule.begin > 0:
+        if runner.iter >= self.schedule.begin and not runner.message_hub.runtime_info.get(STARTED):
             self._start_added(runner)
         self.settled = self.schedule.settled(runner.iter)
         depth = self.schedule.at(runner.iter)
@@ -113,10 +129,13 @@ class DepthHook(Hook):
             for backbone in expanded_backbones(model).values():
                 for positions in position_lists(backbone).values():
                     positions.start_added()
-        runner.logger.info(f'DepthHook: from iteration {runner.iter + 1} on up to {self.schedule.depths[-1]} positions '
-                           f'run, before it {self.schedule.depths[0]}')
+        runner.message_hub.update_info(STARTED, True)  # which checkpoints hold
+        runner.logger.info(f'DepthHook: from iteration {runner.iter + 1} on up to {self.schedule.full} positions run, '
+                           f'before it {self.schedule.base}')
 
     def _check_model(self, runner: Runner) -> None:
+        if sum(isinstance(hook, DepthHook) for hook in runner.hooks) > 1:
+            raise UsageError('DepthHook: custom_hooks has more than one, and each would undo what the other does.')
         if not self.backbones:
             raise UsageError(f'DepthHook: {type(self.model).__name__} has no expanded backbone, whose depth could '
                              "change; give it one of type='mmscalenet.ScaleNetDeiT' or 'mmscalenet.ScaleNetSwin', or "
@@ -129,17 +148,28 @@ class DepthHook(Hook):
             raise UsageError('DepthHook: positions that do not run get no gradient, and DistributedDataParallel would '
                              'wait for them; set find_unused_parameters=True in the config (tools/train.py does).')
 
-    def _checked_depths(self) -> list[int]:
-        known = self.backbones[0].runnable_depths()
-        depths = sorted(known if self.depths is None else set(self.depths))
-        wrong = [depth for depth in depths if depth not in known]
+    def _known_depths(self) -> list[int]:
+        known, *others = [backbone.runnable_depths() for backbone in self.backbones]
+        if any(other != known for other in others):
+            raise UsageError(f'DepthHook: the model has backbones of other depths, {known} and {others[0]}, which one '
+                             'hook cannot set alike.')
+        if len(known) < 2:
+            raise UsageError(f'DepthHook: {known} is one depth, and nothing could change; give the backbone a scale '
+                             'above 1.')
+        return known
+
+    def _checked_depths(self, known: list[int]) -> list[int]:
+        if self.depths is None:
+            return known
+        given = list(self.depths) if isinstance(self.depths, (list, tuple)) else [self.depths]
+        wrong = [depth for depth in given if type(depth) is not int or depth not in known]
         if wrong:
             raise UsageError(f'DepthHook: depths={self.depths!r}: {wrong[0]!r} is not allowed; the net can run at '
-                             f'{", ".join(map(str, known))}.')
-        if len(depths) < 2:
-            raise UsageError(f'DepthHook: {depths} is one depth, and nothing could change; '
-                             + ('name two or more.' if self.depths else 'give the backbone a scale above 1.'))
-        return depths
+                             f'{", ".join(map(str, known))}, all stages of a Swin together.')
+        if len(set(given)) < 2:
+            raise UsageError(f'DepthHook: depths={self.depths!r} is one depth, and nothing could change; name two or '
+                             'more.')
+        return sorted(set(given))
 
     def _iteration(self, runner: Runner, name: str, value: float, scaled: bool = True) -> int:
         """Epochs, iterations or a part of the run as a number of iterations."""

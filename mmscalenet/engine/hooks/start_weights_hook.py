@@ -12,7 +12,7 @@ from mmscalenet.checkpoints.errors import some
 from mmscalenet.checkpoints.formats import find_backbone, state_dict_in, unwrap
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
-from ..depth import take_depth
+from ..depth import keep_depth, take_depth
 
 
 class StartWeightsHook(Hook):
@@ -20,9 +20,9 @@ class StartWeightsHook(Hook):
 
     mmengine copies the tensors whose names and shapes agree, warns of the others and goes on, with a backbone of random
     weights if it comes to that. Heads are still loaded so, as fine-tuning on other classes needs it; for a test every
-    weight has to be there, but for adapters and gates: a base may be tested as the grown model that it starts; a run
-    whose depth changes is tested at the depth that it had. What ``--resume`` loads has to be of the same backbone, and
-    stays as it is.
+    weight has to be there, but for adapters and gates: a base may be tested as the grown model that it starts. A
+    checkpoint notes at which depth its backbone ran, and is tested at it. What ``--resume`` loads has to be of the same
+    backbone, and stays as it is.
 
     Args:
         testing (bool): Whether the model is tested as it is loaded. Defaults to False.
@@ -34,6 +34,9 @@ class StartWeightsHook(Hook):
 
     def __init__(self, testing: bool = False) -> None:
         self.testing = testing
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        keep_depth(runner.model.module if is_model_wrapper(runner.model) else runner.model, checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         model = runner.model

@@ -24,10 +24,11 @@ class ScaleNetDeiT(ScaleNet):
         global_positions (int | Sequence[int]): The positions that attend to the whole image all the same: how many, at
             equal distances with the last among them, or which. Defaults to 4, as in ViTDet. To grow a trained
             windowed net with ``gate=0`` name all uses of its global blocks (a warning says which they are).
-        **kwargs: Options of :func:`mmscalenet.expand` (``scale``, ``layer_map``, ``adapter``, ``share``, ``gate``,
-            ``unshare``, ``freeze``, ``with_cp``), and the parent's own arguments, which keep their meaning.
-            ``out_indices`` counts blocks, from the end if negative. ``init_cfg=dict(type='Pretrained',
-            checkpoint=...)`` takes any of the formats of :func:`mmscalenet.checkpoints.load_pretrained`.
+        **kwargs: Options of :func:`mmscalenet.expand` (``scale``, ``layer_map``, ``core``, ``depth``, ``adapter``,
+            ``share``, ``gate``, ``inject``, ``unshare``, ``freeze``, ``with_cp``), and the parent's own arguments,
+            which keep their meaning. ``out_indices`` counts blocks, from the end if negative.
+            ``init_cfg=dict(type='Pretrained', checkpoint=...)`` takes any of the formats of
+            :func:`mmscalenet.checkpoints.load_pretrained`.
 
     Inputs (B, 3, H, W) of any size, outputs as the parent's: with mmpretrain and ``out_type='cls_token'`` a tuple of
     (B, C), with 'featmap' or mmseg a tuple of (B, C, H / patch, W / patch), one for every entry of ``out_indices``.
@@ -42,6 +43,8 @@ class ScaleNetDeiT(ScaleNet):
     """
 
     parents = {'mmpretrain': 'VisionTransformer', 'mmseg': 'VisionTransformer'}
+
+    _other_windows = ''
 
     def __init__(self, *, window_size: int = 0, global_positions: int | Sequence[int] = 4, **kwargs) -> None:
         super().__init__(**kwargs)
@@ -58,14 +61,28 @@ class ScaleNetDeiT(ScaleNet):
         if getattr(self, 'with_cls_token', getattr(self, 'cls_token', None) is not None):
             raise ValueError(f'window_size={size} needs with_cls_token=False: a class token is in no window')
         layers = position_lists(self)['layers']
-        whole = _spread(global_positions, len(layers))
+        whole = _spread(global_positions, len(layers.layer_map))
+        self._other_windows = _other_windows(global_positions, layers.layer_map, whole)
         if any(position.gate_init == 0 for position in layers.positions):
-            _warn_of_other_windows(global_positions, layers.layer_map, whole)
+            self._warn_of_other_windows('gate=0')
         for p, position in enumerate(layers.positions):
             if p not in whole:
                 position.around_attention = WindowedTokens(size)
         # the parent's loop over positions does not say how many rows the tokens have
         self.patch_embed.register_forward_hook(self._note_grid)
+        self.set_depth(self.active_depth)  # says what is to be said of windows
+
+    def set_depth(self, depth: int | Sequence[int]) -> None:
+        """See :meth:`mmscalenet.Expanded.set_depth`. Windows go with the positions."""
+        super().set_depth(depth)
+        layers = position_lists(self)['layers']
+        if len(layers) < len(layers.layer_map):
+            self._warn_of_other_windows(f'depth {len(layers)}')
+
+    def _warn_of_other_windows(self, where: str) -> None:
+        if self._other_windows:
+            print_log(f'{where}: {self._other_windows}', logger='current', level=logging.WARNING)
+            self._other_windows = ''  # once
 
     def _note_grid(self, module: nn.Module, inputs: tuple, outputs: tuple) -> None:
         for position in position_lists(self)['layers'].positions:
@@ -83,15 +100,15 @@ def _spread(global_positions: int | Sequence[int], length: int) -> set[int]:
                      f'positions from 0 to {length - 1}')
 
 
-def _warn_of_other_windows(global_positions: int | Sequence[int], layer_map: list[int], whole: set[int]) -> None:
-    """Say so where a base with as many global positions has them at other blocks, and closed gates do not give its
-    output."""
+def _other_windows(global_positions: int | Sequence[int], layer_map: list[int], whole: set[int]) -> str:
+    """What to say where a base with as many global positions has them at other blocks, so that neither closed gates nor
+    the base's depth give its output."""
     depth = max(layer_map) + 1
     if not isinstance(global_positions, int) or global_positions > depth:
-        return
+        return ''
     blocks = _spread(global_positions, depth)
-    if {block for p, block in enumerate(layer_map) if p in whole and block not in layer_map[:p]} != blocks:
-        uses = [p for p, block in enumerate(layer_map) if block in blocks]
-        print_log(f'gate=0: with global_positions={global_positions} blocks {sorted(blocks)} of the base attend to the '
-                  f'whole image, in the grown net positions {sorted(whole)}: it does not start as the base. '
-                  f'global_positions={uses} does', logger='current', level=logging.WARNING)
+    if {block for p, block in enumerate(layer_map) if p in whole and block not in layer_map[:p]} == blocks:
+        return ''
+    uses = [p for p, block in enumerate(layer_map) if block in blocks]
+    return (f'with global_positions={global_positions} blocks {sorted(blocks)} of the base attend to the whole image, '
+            f'in the grown net positions {sorted(whole)}: it does not start as the base. global_positions={uses} does')

@@ -15,9 +15,10 @@ class ScaleNetSwin(ScaleNet):
         sdpa (bool): Whether windows attend through :class:`mmscalenet.models.layers.WindowAttention`, which is
             equal to the parent's to 1e-5; for its speed see docs/results/benchmark_backbone.md. Defaults to True.
         **kwargs: Options of :func:`mmscalenet.expand` (``scale``, one number or one per stage, ``layer_map``,
-            ``adapter``, ``share``, ``gate``, ``unshare``, ``freeze``, ``with_cp``), and the parent's own arguments,
-            which keep their meaning. ``out_indices`` counts stages. ``init_cfg=dict(type='Pretrained',
-            checkpoint=...)`` takes any of the formats of :func:`mmscalenet.checkpoints.load_pretrained`.
+            ``core``, ``depth``, ``adapter``, ``share``, ``gate``, ``inject``, ``unshare``, ``freeze``, ``with_cp``),
+            and the parent's own arguments, which keep their meaning. ``out_indices`` counts stages.
+            ``init_cfg=dict(type='Pretrained', checkpoint=...)`` takes any of the formats of
+            :func:`mmscalenet.checkpoints.load_pretrained`.
 
     Inputs (B, 3, H, W), outputs one map (B, C * 2**i, H / (4 * 2**i), W / (4 * 2**i)) for every stage i of
     ``out_indices``.
