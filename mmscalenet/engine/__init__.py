@@ -1,7 +1,8 @@
 """Running: what the entry scripts in tools/ add to mmengine's runner."""
 from .cli import add_common_arguments, full_type, library_of, load_config, read_config, require
-from .errors import UsageError, one_line_errors
+from .errors import ResumeError, UsageError, one_line_errors
 from .files import WholeFileBackend, check_checkpoint, is_whole, remove_temporary, whole_file
+from .growing import grow_checkpoint
 from .hooks import WholeCheckpointHook
 from .metrics import DumpSegResults
 from .missing_files import name_missing_files
@@ -10,8 +11,8 @@ from .resume import checkpoint_folder, last_whole_checkpoint
 from .runner import build_runner
 
 __all__ = [
-    'CPUAmpOptimWrapper', 'DumpSegResults', 'UsageError', 'WholeCheckpointHook', 'WholeFileBackend',
-    'add_common_arguments', 'build_runner', 'check_checkpoint', 'checkpoint_folder', 'full_type', 'is_whole',
-    'last_whole_checkpoint', 'library_of', 'load_config', 'name_missing_files', 'one_line_errors', 'read_config',
-    'remove_temporary', 'require', 'whole_file'
+    'CPUAmpOptimWrapper', 'DumpSegResults', 'ResumeError', 'UsageError', 'WholeCheckpointHook', 'WholeFileBackend',
+    'add_common_arguments', 'build_runner', 'check_checkpoint', 'checkpoint_folder', 'full_type', 'grow_checkpoint',
+    'is_whole', 'last_whole_checkpoint', 'library_of', 'load_config', 'name_missing_files', 'one_line_errors',
+    'read_config', 'remove_temporary', 'require', 'whole_file'
 ]

@@ -19,6 +19,10 @@ class UsageError(Exception):
         super().__init__(message.rpartition('UsageError: ')[2])
 
 
+class ResumeError(ValueError):
+    """What a run has beside its weights cannot go on in the grown model."""
+
+
 def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
     """Make ``main`` end with one line on stderr and exit code 2 at a :class:`UsageError`; others keep their traceback.
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from mmscalenet.checkpoints import CheckpointError
 from mmscalenet.checkpoints.errors import some
+from mmscalenet.checkpoints.formats import state_dict_in
 
 from .checkpoint_reading import read_run
 from .cli import library_of
@@ -18,7 +19,7 @@ from .hooks.start_weights_hook import fit_weights, load_whole
 _OF_THE_FILES = ('best_ckpt', 'best_score', 'keep_ckpt_ids', 'last_ckpt')
 
 
-def grow_checkpoint(checkpoint: str | PathLike, cfg: Config) -> dict:
+def grow_checkpoint(checkpoint: str | PathLike, cfg: Config, weights_only: bool = False) -> dict:
     """Make from the checkpoint of a run that of its grown model, for ``tools/train.py GROWN_CONFIG --resume FILE``.
 
     - Weights: the backbone's as ``load_from`` takes them, all of the rest by their names; what positions own starts
@@ -34,13 +35,15 @@ def grow_checkpoint(checkpoint: str | PathLike, cfg: Config) -> dict:
         checkpoint (str | PathLike): Path or URL of the run's checkpoint. Read without running code in it, unless
             ``cfg`` says ``trusted = True``.
         cfg (Config): The grown model's config, of mmpretrain, mmdet or mmseg. Its loader makes batches as the run's.
+        weights_only (bool): Whether to leave out all but the weights. Defaults to False.
 
     Returns:
-        dict: What to save. Of a file without an optimizer, which no run can go on from, ``state_dict`` alone.
+        dict: What to save. With ``weights_only``, or of a file without an optimizer, from which no run can go on,
+        ``state_dict`` alone.
 
     Raises:
         CheckpointError: If the file cannot be read, or does not fit.
-        ValueError: If the optimizer or a schedule cannot go on; the message says why.
+        ResumeError: If the optimizer or a schedule cannot go on; the message says why.
     """
     name = str(checkpoint)
     run = read_run(name, cfg.get('trusted', False))
@@ -50,14 +53,16 @@ def grow_checkpoint(checkpoint: str | PathLike, cfg: Config) -> dict:
     with DefaultScope.overwrite_default_scope(library_of(cfg)), torch.random.fork_rng(devices=[]):
         model, state = _grow_weights(cfg, run, name, seed)
         grown = dict(state_dict=state)
-        if not {'optimizer', 'meta', 'message_hub'} <= run.keys() or not {'epoch', 'iter'} <= meta.keys():
+        is_run = {'optimizer', 'meta', 'message_hub'} <= run.keys() and {'epoch', 'iter'} <= meta.keys()
+        if weights_only or not is_run:
             return grown
         if 'ema_state_dict' in run:  # state_dict holds the average then, and this what is trained
-            average = run['ema_state_dict']
-            trained = {key.removeprefix('module.'): value for key, value in average.items() if key != 'steps'}
+            ema = run['ema_state_dict']
+            trained = {key.removeprefix('module.'): value for key, value in ema.items() if key.startswith('module.')}
             _, trained = _grow_weights(cfg, dict(state_dict=trained), name, seed)
-            grown['ema_state_dict'] = {f'module.{key}': value for key, value in trained.items()}
-            grown['ema_state_dict']['steps'] = average['steps']
+            grown['ema_state_dict'] = {
+                **{key: value for key, value in ema.items() if not key.startswith('module.')},
+                **{f'module.{key}': value for key, value in trained.items()}}
         grown['optimizer'], schedules = grow_optimizer(model, cfg, run)
     if schedules is not None:
         grown['param_schedulers'] = schedules
@@ -67,6 +72,8 @@ def grow_checkpoint(checkpoint: str | PathLike, cfg: Config) -> dict:
 
 
 def _grow_weights(cfg: Config, checkpoint: dict, name: str, seed: int) -> tuple[nn.Module, dict[str, Tensor]]:
+    if any('.positions.' in key for key in state_dict_in(checkpoint)):
+        raise CheckpointError(f'{name} is of a grown model. Grow the base that it came from, to the depth you want')
     torch.manual_seed(seed)
     model = MODELS.build(model_config(cfg))
     state = fit_weights(model, checkpoint, name)

@@ -13,6 +13,7 @@ from mmscalenet.expansion import position_lists
 from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
 
 from .cli import LIBRARIES, full_type
+from .errors import ResumeError
 from .grown_schedules import grow_schedules
 
 
@@ -36,11 +37,11 @@ def grow_optimizer(model: nn.Module, cfg: Config, run: dict) -> tuple[dict, list
         tuple[dict, list[dict] | None]: State of the optimizer wrapper, and of each scheduler; None without schedulers.
 
     Raises:
-        ValueError: If one of them cannot go on.
+        ResumeError: If one of them cannot go on.
     """
     old, settings = run['optimizer'], cfg.optim_wrapper
     if 'param_groups' not in old:
-        raise ValueError(f'the run has several optimizers ({", ".join(map(str, old))}); only one can be grown')
+        raise ResumeError(f'the run has several optimizers ({", ".join(map(str, old))}); only one can be grown')
     before = _optim_wrapper_of(run, settings)
     base = MODELS.build(_shrink(model_config(cfg)))
     base_optimizer = build_optim_wrapper(base, before).optimizer
@@ -93,12 +94,12 @@ def _optim_wrapper_of(run: dict, settings: ConfigDict) -> ConfigDict:
     given = settings if given is None else ConfigDict(given)
     kinds = [_last(part.get('optimizer') or {}) for part in (given, settings)]
     if kinds[0] != kinds[1]:
-        raise ValueError(f'the run was trained with {kinds[0]}, whose state is of no use to the {kinds[1]} of the '
+        raise ResumeError(f'the run was trained with {kinds[0]}, whose state is of no use to the {kinds[1]} of the '
                          'grown config; give it the optimizer of the run, or start a new run with load_from')
     result = _plain(given)
     result.optimizer.type = settings.optimizer.type
     if 'constructor' in result and not _is_constructor(result.constructor):
-        raise ValueError(f'the constructor of the run\'s optimizer, {result.constructor!r}, is not known here; it has '
+        raise ResumeError(f'the constructor of the run\'s optimizer, {result.constructor!r}, is not known here; it has '
                          'to be one of mmengine, mmpretrain, mmdet, mmseg or mmscalenet')
     return result
 
@@ -106,7 +107,7 @@ def _optim_wrapper_of(run: dict, settings: ConfigDict) -> ConfigDict:
 def _plain(settings: ConfigDict) -> ConfigDict:
     """Without mixed precision, which changes nothing in an optimizer's groups and may need a GPU to be built."""
     if _last(settings) not in ('', 'OptimWrapper', 'AmpOptimWrapper'):
-        raise ValueError(f'optim_wrapper.type={full_type(settings)!r} cannot be grown; OptimWrapper and '
+        raise ResumeError(f'optim_wrapper.type={full_type(settings)!r} cannot be grown; OptimWrapper and '
                          'AmpOptimWrapper can')
     settings = copy.deepcopy(settings)
     for key in ('loss_scale', 'dtype', 'use_fp64'):
@@ -133,7 +134,7 @@ def _read_literal(text: str, name: str) -> object:
             if isinstance(statement, ast.Assign) and [getattr(t, 'id', None) for t in statement.targets] == [name]:
                 return ast.literal_eval(Dicts().visit(statement.value))
     except (SyntaxError, ValueError) as error:
-        raise ValueError(f'the config in the checkpoint cannot be read: {error}') from None
+        raise ResumeError(f'the config in the checkpoint cannot be read: {error}') from None
     return None
 
 
@@ -160,7 +161,7 @@ def _states_by_name(old: dict, base: nn.Module, optimizer: torch.optim.Optimizer
     if len(names) != len(indices) or wrong:
         reason = (f'it is of other sizes than {wrong[0]}' if wrong else
                   f'it is of {len(indices)} parameters, the base of the grown config has {len(names)} to train')
-        raise ValueError(f'the state of the run\'s optimizer does not fit: {reason}. Give the config of the run, with '
+        raise ResumeError(f'the state of the run\'s optimizer does not fit: {reason}. Give the config of the run, with '
                          'nothing but the backbone grown, or start a new run with load_from')
     return states
 

@@ -6,6 +6,8 @@ from mmengine.config import Config
 from mmengine.optim import OptimWrapper, _ParamScheduler
 from mmengine.registry import PARAM_SCHEDULERS
 
+from .errors import ResumeError
+
 
 def grow_schedules(cfg: Config, run: dict, wrapper: OptimWrapper) -> list[dict] | None:
     """The states that the schedulers of ``cfg`` have at the iteration of a run; the groups are set to their values.
@@ -22,7 +24,7 @@ def grow_schedules(cfg: Config, run: dict, wrapper: OptimWrapper) -> list[dict] 
         list[dict] | None: A state for each scheduler; None if the config has none.
 
     Raises:
-        ValueError: If a scheduler follows a metric, or iterations and epochs of the run cannot be told apart.
+        ResumeError: If a scheduler follows a metric, or iterations and epochs of the run cannot be told apart.
     """
     given = cfg.get('param_scheduler')
     if given is None:
@@ -45,7 +47,7 @@ def _epoch_length(cfg: Config, run: dict) -> int | None:
         return None
     known = run['message_hub']['runtime_info']
     if not (known.get('max_epochs') and known.get('max_iters')):
-        raise ValueError('the checkpoint does not say how many iterations an epoch of its run has, as that had no '
+        raise ResumeError('the checkpoint does not say how many iterations an epoch of its run has, as that had no '
                          'RuntimeInfoHook. Start a new run with load_from')
     return known['max_iters'] // known['max_epochs']
 
@@ -53,14 +55,14 @@ def _epoch_length(cfg: Config, run: dict) -> int | None:
 def _build(given: dict, cfg: Config, wrapper: OptimWrapper, length: int | None) -> _ParamScheduler:
     given = copy.deepcopy(given)
     if given.get('convert_to_iter_based') and length is None:
-        raise ValueError(f'param_scheduler {given["type"]}: convert_to_iter_based needs a train_cfg with max_epochs')
+        raise ResumeError(f'param_scheduler {given["type"]}: convert_to_iter_based needs a train_cfg with max_epochs')
     train = cfg.train_cfg
     by_epoch = train.max_epochs if length else 1
     by_iteration = train.max_epochs * length if length else train.max_iters
     given.setdefault('end', by_epoch if given.get('by_epoch', True) else by_iteration)
     scheduler = PARAM_SCHEDULERS.build(given, default_args=dict(optimizer=wrapper, epoch_length=length))
     if getattr(scheduler, 'need_val_args', False):
-        raise ValueError(f'param_scheduler {given["type"]} follows a metric, and cannot be brought to an iteration. '
+        raise ResumeError(f'param_scheduler {given["type"]} follows a metric, and cannot be brought to an iteration. '
                          'Take another, or start a new run with load_from')
     return scheduler
 
