@@ -158,9 +158,12 @@ def _states_by_name(old: dict, base: nn.Module, optimizer: torch.optim.Optimizer
     parameters = dict(base.named_parameters())
     states = {name: old['state'][index] for name, index in zip(names, indices, strict=False) if index in old['state']}
     wrong = [name for name, state in states.items() if not _fits(state, parameters[name])]
-    if len(names) != len(indices) or wrong:
-        reason = (f'it is of other sizes than {wrong[0]}' if wrong else
-                  f'it is of {len(indices)} parameters, the base of the grown config has {len(names)} to train')
+    reason = ''
+    if len(names) != len(indices):
+        reason = f'it is of {len(indices)} parameters, the base of the grown config has {len(names)} to train'
+    elif wrong:
+        reason = f'it is of other sizes than {wrong[0]}'
+    if reason:
         raise ResumeError(f'the state of the run\'s optimizer does not fit: {reason}. Give the config of the run, with '
                          'nothing but the backbone grown, or start a new run with load_from')
     return states
