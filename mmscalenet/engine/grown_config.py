@@ -46,8 +46,8 @@ def read_base(path: str) -> Config:
         return read_config(path)
     try:
         return Config.fromstring(f'_base_ = {path!r}', '.py')
-    except (FileNotFoundError, ImportError, KeyError) as error:
-        raise UsageError(f'config "{path}" does not exist, or its library does not say where it is: {error}.') from None
+    except (FileNotFoundError, ImportError, KeyError, ValueError) as error:
+        raise UsageError(f'config "{path}" does not exist, or its library does not say where it is: {error}') from None
 
 
 def grown_settings(cfg: Config, options: dict, name: str) -> dict:
