@@ -13,6 +13,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 from test_new_style_config import CONFIG
 from test_train_options import refused
+from test_unsafe_checkpoints import Attack
 
 SWIN = dict(type='SwinTransformer', embed_dims=8, depths=[2, 2, 2, 2], num_heads=[1, 1, 2, 2], window_size=4,
             out_indices=(0, 1, 2, 3))
@@ -254,6 +255,16 @@ def test_refused(base, tool, tmp_path, capfd):
         assert said in line, arguments
         assert not Path('grown').exists(), arguments
     assert '--out "half.pth" is a file' in refused(tool, capfd, 'grow.py', base, good, '--out', 'half.pth')
+
+
+def test_a_checkpoint_that_would_run_code(base, tool, tmp_path, capfd):
+    checkpoint = torch.load(base / 'epoch_1.pth', weights_only=False)
+    torch.save(dict(checkpoint, note=Attack(tmp_path / 'made')), 'attack.pth')
+    assert 'would call posix.mkdir' in refused(tool, capfd, 'grow.py', base, 'attack.pth', '--out', 'grown')
+    assert not Path('made').exists() and not Path('grown').exists()
+    tool('grow.py', base, 'attack.pth', '--out', 'grown', '--trusted')
+    assert Path('made').exists()
+    tool('train.py', 'grown/base_grown.py', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
 
 
 def test_from_another_folder(base, shell, tool, tmp_path):
