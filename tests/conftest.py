@@ -26,6 +26,14 @@ def _same_start():
 
 
 @pytest.fixture
+def fresh_compiler():
+    """torch.compile as in a process of its own: after other sizes it compiles for any size, which takes minutes."""
+    torch._dynamo.reset()
+    yield
+    torch._dynamo.reset()
+
+
+@pytest.fixture
 def logged():
     """What mmengine's logger says, from INFO on."""
     logger = MMLogger.get_instance('logged', logger_name='logged')

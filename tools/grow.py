@@ -1,18 +1,18 @@
-"""Grow the model of a run: from its config and a checkpoint, a config and a checkpoint of the same model, deeper.
+"""Grow a trained classifier, detector or segmentor: a short config and its checkpoint, in a folder of their own.
 
-    python tools/grow.py work_dirs/mask_rcnn work_dirs/mask_rcnn/epoch_12.pth --scale 2 --gate 0 --out grown
-    python tools/grow.py my_config.py epoch_300.pth --scale 1.5 --layer-map interleaved --out grown
+    python tools/grow.py work_dirs/mask-rcnn_swin-t work_dirs/mask-rcnn_swin-t/epoch_12.pth --scale 2 --out grown
+    python tools/grow.py CONFIG CHECKPOINT --scale 16/12 --options layer_map=middle_cycle core=4,7 gate=1/N --out DIR
 
-Both are written into the folder --out, under the name of the config with "_grown" behind it. The config inherits from
-the given one and changes nothing but the backbone, which has to be a ViT, DeiT or Swin. All other options of the
-backbone (see README.md) go behind --options. With --gate 0 the grown model starts as the base exactly; its gates want a
-larger learning rate.
+The config inherits from the one given, or from the one that a work directory holds, and changes the backbone alone; the
+checkpoint beside it holds the whole model, heads too, and what the run's optimizer knew of it. Both can lie anywhere.
+Nothing is overwritten.
 """
 import argparse
-import ast
 import os
 import shlex
 import sys
+import tempfile
+from fractions import Fraction
 from pathlib import Path
 
 import torch
@@ -20,122 +20,142 @@ from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
 
 import mmscalenet
-from mmscalenet.engine import (
-    ResumeError,
-    UsageError,
-    check_checkpoint,
-    grow_checkpoint,
-    name_missing_files,
-    one_line_errors,
-    whole_file,
-)
-from mmscalenet.engine.grown_config import (
-    base_seen_from,
-    find_config,
-    grown_settings,
-    grown_text,
-    read_base,
-    read_grown,
-)
+from mmscalenet.checkpoints import CheckpointError
+from mmscalenet.engine import ResumeError, UsageError, check_checkpoint, one_line_errors, read_config
+from mmscalenet.engine.growing import grow_checkpoint
+from mmscalenet.engine.grown_config import grown_settings, read_base, write_grown
+from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
+from mmscalenet.tables import align
 
-TOOLS = Path(__file__).resolve().parent
-sys.path.append(str(TOOLS / 'analysis_tools'))
-from get_flops import build, measure, table  # noqa: E402
+ROOT = Path(__file__).resolve().parent
+sys.path.append(str(ROOT / 'analysis_tools'))
 
 
-def value(text: str) -> object:
-    """A number or a list as such, all else as it stands."""
+def find_config(path: str) -> str:
+    """The config, or the newest one in a work directory."""
+    if not os.path.isdir(path):
+        return path
+    found = sorted(Path(path).glob('*.py'), key=os.path.getmtime)
+    if not found:
+        raise UsageError(f'there is no config in "{path}". Give the config itself, or a folder that tools/train.py '
+                         'wrote.')
+    return str(found[-1])
+
+
+def number(text: str) -> float:
+    """A scale: ``2``, ``1.5``, ``16/12``."""
     try:
-        return ast.literal_eval(text)
-    except (SyntaxError, ValueError):
-        return text
+        value = Fraction(text)
+    except (ValueError, ZeroDivisionError) as error:
+        raise argparse.ArgumentTypeError(f'{text} is not allowed; give a number from 1 on, e.g. 2, 1.5 or 16/12') \
+            from error
+    return int(value) if value.denominator == 1 else float(value)
+
+
+def expand_options(args: argparse.Namespace) -> dict:
+    """The options of the expansion by name.
+
+    Raises:
+        UsageError: If one of --options is none.
+    """
+    given = Config()
+    given.merge_from_dict(args.options or {})  # adapter.type=LoRA is a part of adapter
+    options = dict(scale=args.scale[0] if len(args.scale) == 1 else args.scale) | given.to_dict()
+    wrong = [name for name in options if name not in EXPAND_ARGUMENTS]
+    if wrong:
+        raise UsageError(f'--options {wrong[0]} is no option of a ScaleNet; allowed are {", ".join(EXPAND_ARGUMENTS)}.')
+    return options
+
+
+def figures(cfg: Config, shape: list[int] | None) -> list[str]:
+    """Parameters and multiply-adds of the model, as cells."""
+    from get_flops import measure
+    row = measure(cfg, shape, backbone=False, memory=False)
+    return [row['parameters (M)'], row['multiply-adds (G)'], row['image']]
 
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', metavar='WORK_DIR_OR_CONFIG', help='config of the base, e.g. mmdet::swin/....py, or '
-                        'the work directory of its run, of whose configs the newest is taken')
-    parser.add_argument('checkpoint', metavar='CHECKPOINT', help='checkpoint of the base, path or URL')
-    parser.add_argument('--out', required=True, metavar='DIR', help='folder to write into')
-    parser.add_argument('--scale', nargs='+', type=value, default=[2], help='positions per block; for a Swin also one '
-                        'number per stage (default: 2)')
-    parser.add_argument('--layer-map', type=value, help='which block runs where: a name, or a list as "[0,1,0,1]"')
-    parser.add_argument('--gate', type=value, help='start value of the factor on added positions')
-    parser.add_argument('--adapter', help='what each position owns, e.g. ParallelAdapter or LoRA, or "none"')
-    parser.add_argument('--options', nargs='+', action=DictAction, default={}, metavar='KEY=VALUE',
-                        help='further options of the backbone, e.g. unshare=norms adapter.ratio=0.25')
-    parser.add_argument('--shape', nargs='+', type=int, help='height and width of the image that is counted '
-                        'for; default: img_size of the backbone, or 224')
-    parser.add_argument('--trusted', action='store_true', help='the checkpoint may run code: only if you trust its '
-                        'origin')
+    parser.add_argument('config', help='config of the base, e.g. mmdet::swin/NAME.py, or the work directory of its run')
+    parser.add_argument('checkpoint', help='what its training left')
+    parser.add_argument('--scale', nargs='+', type=number, default=[2], help='positions per block, for Swin also one a '
+                        'stage; default: 2')
+    parser.add_argument('--options', nargs='+', action=DictAction, help='more options of the expansion as key=value, '
+                        'e.g. layer_map=interleaved gate=0. adapter.type=LoRA adapter.rank=4')
+    parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='folder to write, not there yet')
+    parser.add_argument('--name', help='name of config and checkpoint; default: that of the config and "_grown"')
+    parser.add_argument('--shape', nargs='+', type=int, help='height and width at which multiply-adds are counted; '
+                        'default: img_size of the backbone, or 224')
+    parser.add_argument('--trusted', action='store_true', help='checkpoint and grown config may run code: only if you '
+                        'trust the origin of the first')
     return parser.parse_args()
 
 
-def options_of(args: argparse.Namespace) -> dict:
-    """The backbone's options that the arguments give."""
-    result = dict(scale=args.scale[0] if len(args.scale) == 1 else args.scale)
-    for name in ('layer_map', 'gate'):
-        if getattr(args, name) is not None:
-            result[name] = getattr(args, name)
-    if args.adapter is not None:
-        result['adapter'] = None if args.adapter.lower() == 'none' else dict(type=args.adapter)
-    return result | args.options
+def write(args: argparse.Namespace, source: str, base: Config, name: str) -> tuple[Config, dict]:
+    """Write the folder, which gets its name when all is in it; the config and what its checkpoint holds."""
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    # beside the folder, so that paths relative to it are right before it has its name
+    with tempfile.TemporaryDirectory(prefix=f'.{args.out.name}.', dir=args.out.parent) as folder:
+        config = Path(folder) / f'{name}.py'
+        settings = grown_settings(base, expand_options(args)) | dict(load_from=f'{{{{ fileDirname }}}}/{name}.pth')
+        settings |= dict(trusted=True) if args.trusted else {}
+        write_grown(config, source if '::' in source else os.path.relpath(source, folder), settings)
+        cfg = read_config(str(config))
+        grown = grow(args.checkpoint, cfg)
+        torch.save(grown, Path(folder) / f'{name}.pth')
+        with open(Path(folder) / f'{name}.pth', 'rb') as file:
+            os.fsync(file.fileno())
+        os.chmod(folder, 0o755)  # a temporary one is its owner's alone
+        os.rename(folder, args.out)
+        os.mkdir(folder)  # for the context to remove
+    return cfg, grown
 
 
-def grow(checkpoint: str, cfg: Config) -> tuple[dict, str | None]:
-    """The grown checkpoint, and why the run cannot go on from it, if it cannot."""
+def grow(checkpoint: str, cfg: Config) -> dict:
+    """What the grown checkpoint holds: all of a run that can go on, else its weights."""
     try:
-        grown = grow_checkpoint(checkpoint, cfg)
+        return grow_checkpoint(checkpoint, cfg)
     except ResumeError as error:
-        return grow_checkpoint(checkpoint, cfg, weights_only=True), str(error)
-    if 'optimizer' not in grown:
-        return grown, f'{checkpoint} holds no optimizer'
-    train, meta = cfg.get('train_cfg') or {}, grown['meta']
-    if meta['epoch'] >= train.get('max_epochs', float('inf')) or meta['iter'] >= train.get('max_iters', float('inf')):
-        return grown, 'the run is at its end; give the new config a larger train_cfg and a schedule for it'
-    return grown, None
+        print(f'warning: only the weights are grown: {error}', file=sys.stderr)
+        return grow_checkpoint(checkpoint, cfg, weights_only=True)
+
+
+def has_ended(cfg: Config, meta: dict) -> bool:
+    """Whether the run has come to the end that the config gives it."""
+    train = cfg.get('train_cfg') or {}
+    return any(meta[name] >= (train.get(f'max_{name}s') or float('inf')) for name in ('epoch', 'iter'))
 
 
 @one_line_errors
 def main() -> None:
     args = parse_args()
-    if args.shape and (len(args.shape) > 2 or min(args.shape) < 1):
-        raise UsageError(f'--shape {args.shape} is not allowed: give height and width, or one number for both.')
-    MMLogger.get_instance('grow', log_level='WARNING')
-    base = find_config(args.config)
     check_checkpoint(args.checkpoint, 'checkpoint')
-    name = f'{Path(base).stem}_grown'
-    config, weights = (Path(args.out) / f'{name}.{ending}' for ending in ('py', 'pth'))
-    for path in (config, weights):
-        if path.exists():
-            raise UsageError(f'"{path}" exists already. Name another folder with --out.')
-    if os.path.exists(args.out) and not os.path.isdir(args.out):
-        raise UsageError(f'--out "{args.out}" is a file. Name a folder.')
-
-    cfg = read_base(base)
-    settings = grown_settings(cfg, options_of(args), name)
-    grown_cfg = read_grown(settings, base)
-    if args.trusted:
-        grown_cfg.trusted = True
-    with name_missing_files(grown_cfg):
-        print(mmscalenet.layer_table(build(grown_cfg, backbone=True)))
-        rows = [{'model': title, **measure(part, args.shape, backbone=False, memory=False)}
-                for title, part in (('base', cfg), ('grown', grown_cfg))]
-        print(f'\n{table(rows)}\n', flush=True)
-        grown, obstacle = grow(args.checkpoint, grown_cfg)
-    text = grown_text(settings, base_seen_from(args.out, base))
-    with whole_file(config) as config_file, whole_file(weights) as weights_file:  # named when both are whole
-        torch.save(grown, weights_file)
-        config_file.write_text(text)
-
-    train = ['python', os.path.relpath(TOOLS / 'train.py'), str(config)]
-    print(f'{config} and {weights} are written. Train on:\n    {shlex.join(train)}')
-    if obstacle is None:
-        print(f'or inside the same run, from its iteration {grown["meta"]["iter"]} on and with the state of its '
-              f'optimizer, of {len(grown["optimizer"]["state"])} parameters:\n    '
-              f'{shlex.join([*train, "--resume", str(weights)])}')
+    source = find_config(args.config)
+    base = read_base(source)
+    if args.out.exists():
+        raise UsageError(f'--out "{args.out}" exists already; name another folder, or remove it.')
+    name = args.name or f'{Path(source).stem}_grown'
+    MMLogger.get_instance('grow', log_level='WARNING')
+    try:
+        cfg, grown = write(args, source, base, name)
+        from get_flops import build
+        print(mmscalenet.layer_table(build(cfg, backbone=True)))
+        rows = [('', 'parameters (M)', 'multiply-adds (G)', 'image'), ('before', *figures(base, args.shape)),
+                ('after', *figures(cfg, args.shape))]
+    except (CheckpointError, ValueError, TypeError) as error:
+        raise UsageError(str(error)) from error
+    print(f'\n{align(rows)}\n')
+    config, checkpoint = args.out / f'{name}.py', args.out / f'{name}.pth'
+    train = f'python {os.path.relpath(ROOT / "train.py")}'
+    print(f'Written: {config} and {checkpoint}. To train on from these weights:\n'
+          f'    {train} {shlex.quote(str(config))}')
+    if 'optimizer' in grown:
+        print('To go on inside the same run, with the state of its optimizer, at its iteration of the schedule:\n'
+              f'    {train} {shlex.quote(str(config))} --resume {shlex.quote(str(checkpoint))}')
+        if has_ended(cfg, grown['meta']):
+            print('which is at its end: the config first needs a longer train_cfg, and a schedule for it.')
     else:
-        print(f'The same run cannot go on with --resume: {obstacle}.')
+        print('The checkpoint holds weights alone: the run that it is of cannot be gone on with.')
 
 
 if __name__ == '__main__':

@@ -6,12 +6,14 @@ import mmscalenet  # noqa: F401  our names exist even where a config forgot cust
 from mmscalenet.engine import (
     UsageError,
     add_common_arguments,
+    add_depth_argument,
     build_runner,
     check_checkpoint,
     load_config,
     name_missing_files,
     one_line_errors,
     require,
+    use_depth,
 )
 from mmscalenet.engine.testing import results_dumper, show_results, use_tta
 
@@ -24,6 +26,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--show-dir', help='draw the predictions on the images and write them into this folder')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation, as tta_model and tta_pipeline of '
                         'the config say (mmpretrain: flips, unless the config says otherwise)')
+    add_depth_argument(parser)
     add_common_arguments(parser)
     return parser.parse_args()
 
@@ -35,6 +38,7 @@ def main() -> None:
     check_checkpoint(args.checkpoint, 'checkpoint')
     require(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
     cfg.load_from, cfg.resume = args.checkpoint, False
+    use_depth(cfg, args.depth)
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UsageError(f'--out "{args.out}": the name must end in .pkl or .pickle.')
     if args.show_dir:

@@ -17,6 +17,7 @@ from torch import nn
 from mmscalenet.checkpoints import CheckpointError, read_checkpoint
 from mmscalenet.checkpoints.errors import some
 from mmscalenet.engine import full_type, read_config
+from mmscalenet.engine.depth import take_depth
 
 from .drawing import Drawer, enter_scope
 from .results import describe
@@ -57,6 +58,7 @@ class Inferencer:
         dataset = _dataset(cfg)
         content = read_checkpoint(checkpoint, cfg.get('trusted', False))
         self.model = _build(cfg, content, checkpoint).to(device or get_device()).eval()
+        take_depth(self.model, content)
         meta = _meta(content, dataset)
         if not meta.get('classes'):
             meta = dict(classes=[f'class {label}' for label in range(_class_count(self.model))])

@@ -1,154 +1,124 @@
-"""The config of a grown model, as a few lines on top of the user's own."""
-import inspect
+"""The config of a net grown from that of another."""
 import os
-from pathlib import Path
+from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from mmscalenet.expansion import expand
-
-from .cli import full_type, library_of, read_config
+from .cli import LIBRARIES, full_type, library_of, read_config
 from .errors import UsageError
 
-#: Backbone of a library -> what grows it.
-GROWN = {
-    'mmpretrain.VisionTransformer': 'ScaleNetDeiT',
-    'mmpretrain.DistilledVisionTransformer': 'ScaleNetDeiT',
-    'mmpretrain.SwinTransformer': 'ScaleNetSwin',
-    'mmdet.SwinTransformer': 'ScaleNetSwin',
-    'mmseg.SwinTransformer': 'ScaleNetSwin',
-    'mmseg.VisionTransformer': 'ScaleNetDeiT',
-}
-DEFAULT_ADAPTER = inspect.signature(expand).parameters['adapter'].default
+#: Class of a backbone -> the one that grows it.
+TWINS = {'SwinTransformer': 'ScaleNetSwin', 'VisionTransformer': 'ScaleNetDeiT',
+         'DistilledVisionTransformer': 'ScaleNetDeiT'}
 
 
-def find_config(path: str) -> str:
-    """The config that ``path`` names: itself, or of a work directory the newest that was kept in it.
+def scalenet_options(cfg: Config) -> dict[str, str]:
+    """What makes the backbone of a config a ScaleNet; nothing if it is one.
 
     Raises:
-        UsageError: If there is none.
+        UsageError: If there is no backbone that can be expanded.
     """
-    if not os.path.isdir(path):
-        return path
-    configs = [file for file in Path(path).glob('*.py') if not file.name.startswith('.')]
-    if not configs:
-        raise UsageError(f'the work directory "{path}" holds no config. Give the one that it was trained with.')
-    return str(max(configs, key=lambda file: (file.stat().st_mtime_ns, file.name)))
+    backbone = cfg.get('model', {}).get('backbone')
+    if backbone is None:
+        raise UsageError('the config has no model.backbone to expand.')
+    kind = full_type(backbone)
+    name, library = kind.rpartition('.')[2], kind.split('.')[0]
+    if name in TWINS.values():
+        return {}
+    if name not in TWINS:
+        raise UsageError(f'the backbone of the config, {kind}, is none that is expanded here; it has to be one of '
+                         f'{", ".join([*TWINS, *dict.fromkeys(TWINS.values())])}.')
+    options = dict(type=f'mmscalenet.{TWINS[name]}')
+    if library in LIBRARIES or name == 'DistilledVisionTransformer':
+        options['base'] = f'{library if library in LIBRARIES else "mmpretrain"}.{name}'
+    return options
 
 
 def read_base(path: str) -> Config:
-    """The config of the base: a file, or what a library ships, as ``'mmdet::swin/...'``.
+    """A config that another is to inherit from: a file, or what a library ships, as ``'mmdet::swin/...'``.
 
     Raises:
-        UsageError: If it does not exist.
+        UsageError: If it does not exist, or no plain config can inherit from it.
     """
     if '::' not in path:
-        return read_config(path)
+        read_config(path)  # says what is missing
+        path = os.path.abspath(path)
     try:
-        return Config.fromstring(f'_base_ = {path!r}', '.py')
+        cfg = Config.fromstring(f'_base_ = {path!r}', '.py')
     except (FileNotFoundError, ImportError, KeyError, ValueError) as error:
         raise UsageError(f'config "{path}" does not exist, or its library does not say where it is: {error}') from None
-
-
-def grown_settings(cfg: Config, options: dict, name: str) -> dict:
-    """What a grown config says beside the one that it inherits from.
-
-    Args:
-        cfg (Config): The base's.
-        options (dict): Options of :func:`mmscalenet.expand` by their names, dotted for parts of one, as
-            ``adapter.ratio``.
-        name (str): Name of the grown config and its checkpoint.
-
-    Returns:
-        dict: Its variables.
-
-    Raises:
-        UsageError: If the backbone cannot be grown.
-    """
-    backbone = (cfg.get('model') or {}).get('backbone')
-    if not isinstance(backbone, dict) or not full_type(backbone):
-        raise UsageError('the config has no model.backbone, and only that is grown. In Python mmscalenet.expand(...) '
-                         'grows a backbone wherever it is.')
-    grown = _grown_backbone(backbone, library_of(cfg))
-    if any(key.startswith('adapter.') for key in options):
-        grown.setdefault('adapter', DEFAULT_ADAPTER)
-    merged = Config(dict(model=dict(_without_files(cfg.model), backbone=grown)))
-    merged.merge_from_dict({f'model.backbone.{key}': value for key, value in options.items()})
-    result = merged.to_dict()
-    grown = result['model']['backbone']
-    if 'adapter' in backbone and isinstance(grown.get('adapter'), dict):
-        grown['adapter']['_delete_'] = True  # as it is None in the base, and a dict would be merged into it
-
-    imports = cfg.get('custom_imports') or {}
-    given = imports.get('imports') or []
-    given = [given] if isinstance(given, str) else list(given)
-    if 'mmscalenet' not in given:
-        result['custom_imports'] = dict(imports=[*given, 'mmscalenet'],
-                                        allow_failed_imports=imports.get('allow_failed_imports', False))
-    if cfg.get('work_dir'):  # as in the config that a work directory keeps
-        result['work_dir'] = f'./work_dirs/{name}'
-    if cfg.get('resume'):
-        result['resume'] = False
-    # mmengine puts the config's own folder there
-    result['load_from'] = f'{{{{ fileDirname }}}}/{name}.pth'
-    return result
-
-
-def grown_text(settings: dict, base: str) -> str:
-    """The file of the grown config that inherits from ``base``."""
-    return f'_base_ = {base!r}\n\n{Config(settings).pretty_text}'
-
-
-def read_grown(settings: dict, base: str) -> Config:
-    """The whole grown config, before it is written.
-
-    Raises:
-        UsageError: If nothing can inherit from ``base`` in this way.
-    """
-    base = base if '::' in base else os.path.abspath(base)
-    try:
-        cfg = Config.fromstring(grown_text(settings, base), '.py')
-    except RuntimeError as error:  # mmengine's, of configs that import classes
-        raise UsageError(f'config "{base}" is of mmengine\'s newer style, which a plain config cannot inherit from. '
-                         f'Give the work directory of its run, which keeps a plain one. ({error})') from None
-    cfg.default_scope = library_of(cfg)
+    except RuntimeError:  # mmengine's, of configs that import classes
+        raise UsageError(f'config "{path}" is of mmengine\'s newer style, which a plain config cannot inherit from. '
+                         'Give the work directory of its run, which keeps a plain one.') from None
+    if library_of(cfg):  # also where a work directory's names classes by their modules
+        cfg.default_scope = library_of(cfg)
     return cfg
 
 
-def base_seen_from(folder: str | Path, base: str) -> str:
-    """``base`` as a config in ``folder`` names it."""
-    return base if '::' in base else os.path.relpath(os.path.realpath(base), os.path.realpath(folder))
+def grown_settings(cfg: Config, options: dict) -> dict:
+    """What a config that inherits from ``cfg`` has to say for its backbone to be grown.
+
+    Files that the model would be initialised from are left out: a grown checkpoint holds all of it.
+
+    Args:
+        cfg (Config): The config of the base, of any of the three libraries.
+        options (dict): Options of :func:`mmscalenet.expand` by their names.
+
+    Raises:
+        UsageError: If its backbone cannot be grown.
+    """
+    grows, backbone = scalenet_options(cfg), cfg.model.backbone
+    if not grows and (backbone.get('scale', 2) != 1 or not isinstance(backbone.get('layer_map', ''), str)):
+        raise UsageError('model.backbone of the config is grown already. Take the config and the checkpoint of its '
+                         'base.')
+    if not grows and backbone.get('adapter', ()) is None:  # as a config of the base says, which the default is not
+        options = dict(adapter=dict(type='ParallelAdapter')) | options
+    if 'adapter' in backbone and isinstance(options.get('adapter'), dict):  # in its place, not merged into it
+        options = options | dict(adapter=dict(_delete_=True) | options['adapter'])
+    imports = cfg.get('custom_imports') or {}
+    names = imports.get('imports') or []
+    settings = dict(
+        custom_imports=dict(imports=[*([names] if isinstance(names, str) else names), 'mmscalenet'],
+                            allow_failed_imports=imports.get('allow_failed_imports', False)),
+        model=dict(backbone=grows | options))
+    # what a work directory's config says of its own run; a new run would write into that folder
+    settings |= {key: value for key, value in (('work_dir', None), ('resume', False)) if cfg.get(key)}
+    settings['custom_imports']['imports'] = list(dict.fromkeys(settings['custom_imports']['imports']))
+    for keys in _initialised(cfg.model):
+        part = settings['model']
+        for key in keys[:-1]:
+            part = part.setdefault(key, {})
+        part[keys[-1]] = None
+    return settings
 
 
-def _grown_backbone(backbone: dict, library: str | None) -> dict:
-    kind = full_type(backbone)
-    name = kind.rpartition('.')[2]
-    own = _without_files(backbone)
-    if name in GROWN.values():
-        if backbone.get('scale', 2) != 1 or backbone.get('adapter', True) is not None:
-            raise UsageError(f'the backbone {kind} of the config is grown already, or has adapters. Give the config '
-                             'and the checkpoint of a base: of the libraries, or with scale=1, adapter=None.')
-        return dict(own, adapter=DEFAULT_ADAPTER)
-    home = kind.split('.')[0] if '.' in kind else library
-    parent = f'{home}.{name}'
-    if parent not in GROWN:
-        raise UsageError(f'the backbone {kind} of the config cannot be grown by this command; it grows '
-                         f'{", ".join(GROWN)}. Others: mmscalenet.expand(backbone, ...) in Python.')
-    result = dict(own, type=f'mmscalenet.{GROWN[parent]}')
-    if home != library or name == 'DistilledVisionTransformer':
-        result['base'] = parent
-    return result
-
-
-def _without_files(part: dict) -> dict:
-    """What keeps a part of a model from loading other weights at its start, as the whole model's are there."""
-    result = {}
+def _initialised(part: dict, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where a model names files to start from, through dicts alone: an entry of a list is not inherited apart."""
     for key, value in part.items():
-        if key == 'init_cfg' and any('checkpoint' in entry for entry in (value if isinstance(value, list) else [value])
-                                     if isinstance(entry, dict)):
-            result[key] = None
-        elif key == 'pretrained' and isinstance(value, str):
-            result[key] = None
-        elif isinstance(value, dict) and (inner := _without_files(value)):
-            result[key] = inner
-    return result
+        files = value if isinstance(value, (list, tuple)) else [value]
+        if (key == 'pretrained' and value) or (
+                key == 'init_cfg' and any(isinstance(file, dict) and 'checkpoint' in file for file in files)):
+            yield *keys, key
+        elif isinstance(value, dict):
+            yield from _initialised(value, (*keys, key))
+
+
+def write_grown(path: str | os.PathLike, base: str, settings: dict) -> None:
+    """Write the short config: ``base`` is the path of the one that it inherits from, relative to its own folder."""
+    lines = [f'_base_ = {base!r}', '']
+    for key, value in settings.items():
+        lines += [f'{key} = {_written(value)}', '']
+    with open(path, 'w') as file:
+        file.write('\n'.join(lines).rstrip() + '\n')
+
+
+def _written(value: object) -> str:
+    """As people write configs: ``dict(a=1)``."""
+    if isinstance(value, dict):
+        if all(isinstance(key, str) and key.isidentifier() for key in value):
+            return f'dict({", ".join(f"{key}={_written(entry)}" for key, entry in value.items())})'
+        return f'{{{", ".join(f"{key!r}: {_written(entry)}" for key, entry in value.items())}}}'
+    if isinstance(value, (list, tuple)):
+        inside = ', '.join(map(_written, value))
+        return f'[{inside}]' if isinstance(value, list) else f'({inside}{"," * (len(value) == 1)})'
+    return repr(value)

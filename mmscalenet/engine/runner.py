@@ -10,6 +10,7 @@ from torch import nn
 
 from .broken_data import name_broken_data
 from .checkpoint_reading import read_safely
+from .depth import let_depth_change
 from .distributed import init_processes
 from .files import WholeFileBackend
 from .hooks import DetectionLabelHook, SegmentationLabelHook, StartWeightsHook, WholeCheckpointHook
@@ -53,6 +54,7 @@ def build_runner(cfg: Config, testing: bool = False) -> Runner:
         Runner: The runner, or what ``runner_type`` names.
     """
     replace_parts(cfg)
+    let_depth_change(cfg)
     init_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     name_broken_data(runner)

@@ -53,21 +53,31 @@ class ParallelAdapter(Adapter):
         ratio (float): Width of the bottleneck over C. Defaults to 5/12: with it DeiT-Tiny x2 has the 6.45 M parameters
             that the paper reports.
         act_cfg (dict): Activation. Defaults to ``dict(type='GELU')``, that of the FFN.
+        scale (float): Constant factor of what is added; 0.1 in AdaptFormer, arXiv 2205.13535, section 3.2, and in an
+            earlier adapter by ScaleNet's first author. Defaults to 1.
+        dropout (float): Dropout between the two matrices in training; 0.1 in the same. Defaults to 0.
 
     Raises:
-        ValueError: If ``ratio`` is not in (0, 1] or gives no channel.
+        ValueError: If ``ratio`` is not in (0, 1] or gives no channel, ``scale`` is not positive, or ``dropout`` not in
+            [0, 1).
     """
 
     def __init__(self, block: nn.Module, embed_dims: int, ratio: float = 5 / 12,
-                 act_cfg: dict = dict(type='GELU')) -> None:
+                 act_cfg: dict = dict(type='GELU'), scale: float = 1., dropout: float = 0.) -> None:
         super().__init__()
         if not isinstance(ratio, (int, float)) or not 0 < ratio <= 1 or round(ratio * embed_dims) < 1:
             raise ValueError(f'adapter ratio={ratio!r} is not allowed; give a number from 1/{embed_dims}, one '
                              'channel, to 1, as wide as the model')
+        if not isinstance(scale, (int, float)) or not 0 < scale < float('inf'):
+            raise ValueError(f'adapter scale={scale!r} is not allowed; give a positive number')
+        if isinstance(dropout, bool) or not isinstance(dropout, (int, float)) or not 0 <= dropout < 1:
+            raise ValueError(f'adapter dropout={dropout!r} is not allowed; give a number in [0, 1)')
         width = round(ratio * embed_dims)
+        self.scale = scale
         # without biases: the FFN's own suffice, and folding stays exact
         self.down = nn.Linear(embed_dims, width, bias=False)
         self.act = build_activation_layer(act_cfg)
+        self.dropout = nn.Dropout(dropout)
         self.up = nn.Linear(width, embed_dims, bias=False)
         self.reset_parameters()
 
@@ -76,7 +86,12 @@ class ParallelAdapter(Adapter):
         nn.init.zeros_(self.up.weight)
 
     def forward(self, h: Tensor) -> Tensor:
-        return self.up(self.act(self.down(h)))
+        out = self.up(self.dropout(self.act(self.down(h))))
+        return out if self.scale == 1 else self.scale * out
+
+    def extra_repr(self) -> str:
+        return ', '.join([f'scale={self.scale:g}'] * (self.scale != 1)
+                         + [f'dropout={self.dropout.p:g}'] * bool(self.dropout.p))
 
     def fold_into(self, ffn: nn.Module) -> bool:
         """Widen an FFN of mmcv with the same activation."""
@@ -91,7 +106,7 @@ class ParallelAdapter(Adapter):
             ffn.gamma2 = nn.Identity()
         _extend(hidden, 'weight', self.down.weight)
         _extend(hidden, 'bias', hidden.bias.new_zeros(self.down.out_features))
-        _extend(out, 'weight', self.up.weight, dim=1)
+        _extend(out, 'weight', self.scale * self.up.weight, dim=1)
         ffn.feedforward_channels = hidden.out_features = out.in_features = len(hidden.bias)
         return True
 

@@ -1,12 +1,15 @@
 """The list that holds the blocks once and, when iterated, yields every position bound to its block."""
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 
 import torch
 import torch.nn as nn
 from mmengine.model import BaseModule, ModuleList
 
+from .core import with_core_input
 from .deploy import fold
+from .depths import runnable_depths
 from .layer_map import added_positions
 from .position import Position
 
@@ -18,6 +21,7 @@ class PositionList(BaseModule):
 
         registered    0  1  2            positions.0 ... positions.5     (blocks: the parent's names; positions: own)
         iterated      0  1  2  0  1  2   as partial(position, block)
+        at depth 4    0  1  2  0         what does not run is not yielded, nor counted by len()
 
     Nothing is aliased: a block is registered once, whatever number of positions run it.
 
@@ -26,13 +30,21 @@ class PositionList(BaseModule):
         layer_map (Sequence[int]): Position -> block **of the base**.
         positions (Sequence[Position]): What each position owns.
         share (bool): Whether positions share blocks. If not, ``blocks`` has one for every position.
+        order (Sequence[Sequence[int]]): The added positions as a growing depth takes them in, see
+            :func:`~mmscalenet.expansion.depths.activation_order`.
+        period (int): 2 where plain and shifted windows alternate. Defaults to 1.
+        core_entry (int, optional): The position whose input is added again. Defaults to None: no position has a factor
+            for it.
     """
 
     def __init__(self, blocks: Sequence[nn.Module], layer_map: Sequence[int], positions: Sequence[Position],
-                 share: bool = True) -> None:
+                 share: bool, order: Sequence[Sequence[int]], period: int = 1, core_entry: int | None = None) -> None:
         super().__init__()
         self.layer_map = list(layer_map)
         self.share = share
+        self.core_entry = core_entry
+        #: Depth -> the positions that run at it, from the base's depth to the full one.
+        self.runnable = runnable_depths(self.layer_map, order, period)
         for i, block in enumerate(blocks):
             self.add_module(str(i), block)
         self.positions = ModuleList(positions)
@@ -40,6 +52,14 @@ class PositionList(BaseModule):
         # is one of the base, and any map may grow from it.
         if share and self.layer_map != list(range(len(blocks))):
             self.positions.register_buffer('layer_map', torch.tensor(self.layer_map))
+        self.set_depth(len(self.layer_map))
+
+    def set_depth(self, depth: int) -> None:
+        """Run so many positions from now on, one of the keys of ``runnable``."""
+        self.running = self.runnable[depth]
+        uses = Counter(self.layer_map[p] for p in self.running)
+        for position, block in zip(self.positions, self.layer_map, strict=True):
+            position.uses = uses[block]
 
     @property
     def num_base(self) -> int:
@@ -69,15 +89,18 @@ class PositionList(BaseModule):
         return self.get_submodule(str(self.layer_map[position] if self.share else position))
 
     def __len__(self) -> int:
-        return len(self.layer_map)
+        return len(self.running)
 
-    def __iter__(self) -> Iterator[partial]:
-        return (self[p] for p in range(len(self)))
+    def __iter__(self) -> Iterator[Callable]:
+        if self.core_entry is None or len(self) == self.num_base:  # where nothing runs again, nothing is added
+            return (self[i] for i in range(len(self)))
+        return with_core_input([(self.positions[p], self.block_of(p)) for p in self.running], self.core_entry)
 
-    def __getitem__(self, position: int | slice) -> partial | list[partial]:
-        if isinstance(position, slice):
-            return [self[p] for p in range(len(self))[position]]
-        position = range(len(self))[position]
+    def __getitem__(self, index: int | slice) -> partial | list[partial]:
+        """Of the positions that run; without the core's input."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        position = self.running[index]
         return partial(self.positions[position], self.block_of(position))
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, strict: bool,
@@ -130,12 +153,24 @@ class PositionList(BaseModule):
             position.reset_parameters()
         self.sync_norms()
 
+    @torch.no_grad()
+    def start_added(self) -> None:
+        """Give the norms and copies of blocks that added positions own the weights that their blocks have by now."""
+        self.sync_norms()
+        for p, is_added in enumerate(self.added):
+            if is_added and not self.share:
+                source = self.layer_map.index(self.layer_map[p])
+                self.block_of(p).load_state_dict(self.block_of(source).state_dict())
+
     def switch_to_deploy(self) -> None:
-        """Give every position a block of its own and fold what it owns into that block's weights."""
-        blocks = [fold(position, self.block_of(p)) for p, position in enumerate(self.positions)]
+        """Give every position that runs a block of its own and fold what it owns into that block's weights."""
+        blocks = [fold(self.positions[p], self.block_of(p)) for p in self.running]
         for i in range(self.num_blocks):
             delattr(self, str(i))
         for i, block in enumerate(blocks):
             self.add_module(str(i), block)
+        self.positions = ModuleList(self.positions[p] for p in self.running)
+        self.layer_map = [self.layer_map[p] for p in self.running]
         self.share = False
-        self.positions._buffers.pop('layer_map', None)
+        self.running = list(range(len(blocks)))
+        self.runnable = {len(blocks): self.running}

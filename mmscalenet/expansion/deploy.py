@@ -14,7 +14,8 @@ def fold(position: Position, block: nn.Module) -> nn.Module:
 
     Norms and weights of LoRA take the place of the block's, gates scale the last linear map of their branch, a parallel
     adapter widens the FFN. What cannot be expressed so stays with the position: a parallel adapter beside an FFN of
-    another kind or activation, an adapter of one's own, and everything where the inside of the block is not known.
+    another kind or activation, an adapter of one's own, the factor of the core's input, and everything where the inside
+    of the block is not known.
 
     Args:
         position (Position): The position; what was folded is removed from it.
@@ -35,13 +36,13 @@ def fold(position: Position, block: nn.Module) -> nn.Module:
         if getattr(position, name) is not None:
             getattr(block, getattr(split, name)).load_state_dict(getattr(position, name).state_dict())
             setattr(position, name, None)
-    if position.gate is not None:
-        for factor, branch in zip(position.gate, (block.attn, block.ffn), strict=True):
+    if (factors := position.factors()) is not None:
+        for factor, branch in zip(factors, (block.attn, block.ffn), strict=True):
             last = [module for module in branch.modules() if isinstance(module, nn.Linear)][-1]
             last.weight.mul_(factor)
             if last.bias is not None:
                 last.bias.mul_(factor)
-        position.gate = None
+    position.gate, position.divide = None, False
     if adapter is not None and (in_weights_alone or adapter.fold_into(block.ffn)):
         position.adapter = None
     return block

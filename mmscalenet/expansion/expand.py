@@ -2,32 +2,40 @@
 import copy
 import inspect
 import logging
-import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 
-from mmscalenet.registry import ADAPTERS
-
-from .adapters import Adapter
 from .container import PositionList
+from .core import core_of, injections
+from .depths import activation_order, resolve
 from .expanded import Expanded, bind, position_lists
-from .families import block_owners, checkpoints_itself, prepare_block, window_period
-from .layer_map import LAYER_MAPS, added_positions, build_layer_map, position_of_block
+from .families import block_owners, checkpoints_itself, prepare_block
+from .layer_map import added_positions, position_of_block
+from .options import (
+    SUB_STEPS,
+    adapter_class,
+    check_first_uses,
+    check_options,
+    core_of_each,
+    is_finite,
+    layer_maps,
+    period_of,
+)
 from .position import Position
-
-ALLOWED_UNSHARE = (None, 'norms')
-ALLOWED_FREEZE = (None, 'base')
 
 
 def expand(backbone: nn.Module,
            scale: float | Sequence[float] = 2,
            layer_map: str | Sequence = 'cyclic',
+           core: Sequence | None = None,
+           depth: int | Sequence[int] | None = None,
            adapter: dict | None = dict(type='ParallelAdapter'),
            share: bool = True,
-           gate: float | None = None,
+           gate: float | str | None = None,
+           inject: bool = False,
            unshare: str | None = None,
            freeze: str | None = None,
            with_cp: bool = False,
@@ -45,16 +53,27 @@ def expand(backbone: nn.Module,
         layer_map (str | Sequence): 'cyclic' (the paper's), 'interleaved', 'middle_cycle', or the block of every
             position as a list of ints (Swin: one list per stage), which then also decides the number of positions.
             Defaults to 'cyclic'.
+        core (Sequence, optional): First and last block of the part that 'middle_cycle' runs again, e.g. ``(4, 7)``,
+            which runs twice with ``scale=16 / 12`` of 12 blocks. For Swin one a stage, of whole pairs, or None:
+            ``[None, None, (2, 3), None]`` with ``scale=[1, 1, 8 / 6, 1]``. Mixture-of-Recursions (arXiv 2507.10524),
+            looped middles (arXiv 2511.07384). Defaults to None: all but the first and the last block, or pair.
+        depth (int | Sequence[int], optional): How many positions run, from the base's depth on; for Swin of all stages
+            together, or one number a stage. ``set_depth`` changes it at any time, see there. Defaults to None: all.
         adapter (dict, optional): Config of what every position owns: 'ParallelAdapter', 'LoRA', a class of yours in
             ``mmscalenet.ADAPTERS``, or the class itself. None shares without adapters. Defaults to
             ``dict(type='ParallelAdapter')``.
         share (bool): Whether positions share the blocks. False copies them: progressive stacking, the usual
             baseline. Defaults to True.
-        gate (float, optional): Start value of a learnt factor on the two residual branches of the *added* positions
-            (ReZero, arXiv 2003.04887; zero start for new blocks: LLaMA Pro, arXiv 2401.02415). 0 makes the expanded
-            net's last output equal the base's exactly at the start, and its other taps where the map keeps them (a
-            warning says where not); give the gates a larger learning rate, e.g.
-            ``paramwise_cfg=dict(custom_keys={'gate': dict(lr_mult=10., decay_mult=0.)})``. Defaults to None: no gate.
+        gate (float | str, optional): Start value of a learnt factor on the two residual branches of the *added*
+            positions (ReZero, arXiv 2003.04887; zero start for new blocks: LLaMA Pro, arXiv 2401.02415). 0 makes the
+            expanded net's last output equal the base's exactly at the start, and its other taps where the map keeps
+            them (a warning says where not); give the gates a larger learning rate, e.g.
+            ``paramwise_cfg=dict(custom_keys={'gate': dict(lr_mult=10., decay_mult=0.)})``. '1/N': all N uses of a
+            block start at 1/N, as sub-steps of one step (arXiv 2606.18524, 2605.23872); N counts those that run at the
+            present depth. Defaults to None: no gate.
+        inject (bool): Add the core's input again before every added pass and before what follows the core, with learnt
+            factors that start at 0 (arXiv 2609.19107). For 'middle_cycle', and for 'cyclic', whose core is the whole
+            net. Defaults to False.
         unshare (str, optional): 'norms' gives the added positions layer norms of their own (MiniViT, arXiv
             2204.07154). Defaults to None.
         freeze (str, optional): 'base' trains only what positions own, and the copies of ``share=False``. Defaults to
@@ -76,116 +95,63 @@ def expand(backbone: nn.Module,
         raise TypeError(f'expand takes a built backbone, not {backbone!r}')
     if position_lists(backbone):
         raise ValueError('this backbone is expanded already; expand the base once, with the scale you want')
-    _check_options(adapter, share, gate, unshare, freeze, with_cp, drop_path_rate)
+    check_options(adapter, share, gate, inject, unshare, freeze, with_cp, drop_path_rate)
     owners = block_owners(backbone)
     lists = {name: list(getattr(owner, attribute)) for name, (owner, attribute) in owners.items()}
-    maps = _layer_maps(lists, scale, layer_map)
-    if gate is not None:
-        _check_first_uses(maps)
+    maps, cores = layer_maps(lists, scale, layer_map, core), core_of_each(lists, core)
+    if is_finite(gate):
+        check_first_uses(maps)
+    tapped = _tapped_blocks(backbone, maps)
+    if gate == 0 and tapped is not None:
+        _warn_of_deeper_taps(maps['layers'], tapped)
 
     # build everything before the backbone is touched, so that an error leaves it as it was
     rates = iter(_drop_path_rates(lists, maps, drop_path_rate))
-    containers, taps = {}, _moved_taps(backbone, maps)
-    if gate == 0 and taps is not None:
-        _warn_of_deeper_taps(maps['layers'], taps)
+    containers = {}
     for name, blocks in lists.items():
-        layer_map = maps[name]
-        positions = []
-        for block, is_added in zip((blocks[i] for i in layer_map), added_positions(layer_map), strict=True):
-            positions.append(Position(
-                block,
-                adapter=_build_adapter(adapter, block),
-                gate=gate if is_added else None,
+        one_map, added, period = maps[name], added_positions(maps[name]), period_of(blocks)
+        injected = injections(one_map, core_of(layer_map, len(blocks), cores[name])) if inject else []
+        positions = [
+            Position(
+                blocks[i],
+                adapter=_build_adapter(adapter, blocks[i]),
+                gate=_gate_of(gate, is_added, one_map.count(i)),
+                divide=gate == SUB_STEPS,
+                inject=p in injected,
                 own_norms=unshare == 'norms' and is_added,
                 drop_path=next(rates),
-                with_cp=with_cp or checkpoints_itself(block)))
-        if not share:
-            blocks = [copy.deepcopy(blocks[i]) if is_added else blocks[i]
-                      for i, is_added in zip(layer_map, added_positions(layer_map), strict=True)]
-        containers[name] = (blocks, layer_map, positions)
+                with_cp=with_cp or checkpoints_itself(blocks[i]))
+            for p, (i, is_added) in enumerate(zip(one_map, added, strict=True))]
+        containers[name] = PositionList(
+            blocks if share else [copy.deepcopy(blocks[i]) if is_added else blocks[i]
+                                  for i, is_added in zip(one_map, added, strict=True)],
+            one_map, positions, share, activation_order(one_map, layer_map, period), period,
+            core_entry=one_map.index(one_map[injected[0]]) if injected else None)
+    if depth is not None:
+        resolve({name: list(container.runnable) for name, container in containers.items()}, depth)
 
     for name, (owner, attribute) in owners.items():
-        blocks, layer_map, positions = containers[name]
-        for block in blocks:
+        container = containers[name]
+        for block in container.blocks:
             prepare_block(block)
-        container = PositionList(blocks, layer_map, positions, share)
-        container.positions.to(next(blocks[0].parameters()))  # device and dtype
+        container.positions.to(next(container.blocks[0].parameters()))  # device and dtype
         container.train(backbone.training)
         setattr(owner, attribute, container)
-    if taps is not None:
-        backbone.out_indices = taps
     if not isinstance(backbone, Expanded):
         backbone.__class__ = bind(Expanded, type(backbone))
+    backbone.tapped_blocks = tapped
+    backbone.chosen_depth = depth
+    backbone.set_depth([len(one_map) for one_map in maps.values()] if depth is None else depth)
     backbone.freeze = freeze
     backbone.apply_freezing()
     return backbone
 
 
-def _check_options(adapter: object, share: object, gate: object, unshare: object, freeze: object, with_cp: object,
-                   drop_path_rate: object) -> None:
-    if adapter is not None and _adapter_class(adapter) is None:
-        raise ValueError(f'adapter={adapter!r} is not allowed; allowed are None or a dict whose type is one of '
-                         f'{sorted(ADAPTERS.module_dict)} or a subclass of Adapter')
-    for name, value in (('share', share), ('with_cp', with_cp)):
-        if not isinstance(value, bool):
-            raise ValueError(f'{name}={value!r} is not allowed; give True or False')
-    if gate is not None and not _is_finite(gate):
-        raise ValueError(f'gate={gate!r} is not allowed; give None or a finite number, e.g. 0 for a lossless start')
-    if unshare not in ALLOWED_UNSHARE:
-        raise ValueError(f'unshare={unshare!r} is not allowed; allowed are {ALLOWED_UNSHARE}')
-    if unshare and not share:
-        raise ValueError(f'unshare={unshare!r} has no meaning with share=False, where nothing is shared')
-    if freeze not in ALLOWED_FREEZE:
-        raise ValueError(f'freeze={freeze!r} is not allowed; allowed are {ALLOWED_FREEZE}')
-    if drop_path_rate is not None:
-        check_drop_path_rate(drop_path_rate)
-
-
-def check_drop_path_rate(rate: object) -> None:
-    """Raise a ValueError for what is no rate."""
-    if not (_is_finite(rate) and 0 <= rate < 1):
-        raise ValueError(f'drop_path_rate={rate!r} is not allowed; give a number in [0, 1)')
-
-
-def _is_finite(value: object) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _layer_maps(lists: dict[str, list], scale: object, layer_map: object) -> dict[str, list[int]]:
-    """One checked layer map for every list of blocks."""
-    count = len(lists)
-    scales = list(scale) if isinstance(scale, (list, tuple)) else [scale] * count
-    if len(scales) != count:
-        raise ValueError(f'scale={scale!r} has {len(scales)} numbers; allowed are one number, or {count}: one for '
-                         f'every list of blocks ({", ".join(lists)})')
-    if isinstance(layer_map, str) or (count == 1 and _is_sequence(layer_map) and not any(map(_is_sequence, layer_map))):
-        maps = [layer_map] * count
-    elif _is_sequence(layer_map) and len(layer_map) == count and all(map(_is_sequence, layer_map)):
-        maps = list(layer_map)
-    else:
-        raise ValueError(f'layer_map={layer_map!r} is not allowed; give one of {sorted(LAYER_MAPS)} or, for every list '
-                         f'of blocks ({", ".join(lists)}), a list with the block of every position')
-    result = {}
-    for (name, blocks), one_scale, one_map in zip(lists.items(), scales, maps, strict=True):
-        try:
-            # a stage of one block has no shifted one to alternate with
-            period = min(window_period(blocks[0]), len(blocks))
-            result[name] = build_layer_map(one_map, len(blocks), one_scale, period)
-        except ValueError as error:
-            raise ValueError(f'{name}: {error}') from None
-    return result
-
-
-def _is_sequence(value: object) -> bool:
-    return isinstance(value, (list, tuple))
-
-
-def _check_first_uses(maps: dict[str, list[int]]) -> None:
-    for name, layer_map in maps.items():
-        firsts = [block for block, is_added in zip(layer_map, added_positions(layer_map), strict=True) if not is_added]
-        if firsts != sorted(firsts):
-            raise ValueError(f'{name}: gate needs a layer_map whose first uses run the blocks in their own order, and '
-                             f'layer_map={layer_map} first uses them as {firsts}')
+def _gate_of(gate: float | str | None, is_added: bool, uses: int) -> float | None:
+    """Start value of a position's gate; that of sub-steps is divided by the uses that run."""
+    if gate == SUB_STEPS:
+        return 1. if uses > 1 else None
+    return gate if is_added else None
 
 
 def _drop_path_rates(lists: dict[str, list], maps: dict[str, list[int]], last: float | None) -> list[float]:
@@ -198,14 +164,6 @@ def _drop_path_rates(lists: dict[str, list], maps: dict[str, list[int]], last: f
     return torch.linspace(0, max(own) if last is None else last, total, dtype=torch.float64).tolist()
 
 
-def _adapter_class(config: object) -> type[Adapter] | None:
-    """None for what is not an adapter's config. A class as the type is what mmengine's configs of classes give."""
-    kind = config.get('type') if isinstance(config, dict) else None
-    if isinstance(kind, str):
-        return ADAPTERS.get(kind)
-    return kind if isinstance(kind, type) and issubclass(kind, Adapter) else None
-
-
 def _build_adapter(config: dict | None, block: nn.Module) -> nn.Module | None:
     if config is None:
         return None
@@ -215,28 +173,29 @@ def _build_adapter(config: dict | None, block: nn.Module) -> nn.Module | None:
         raise ValueError(f'adapter={config!r} is not possible for a {type(block).__name__}, which has no LayerNorm to '
                          'tell its channels; allowed there is adapter=None')
     try:
-        return _adapter_class(config)(block, norm.normalized_shape[-1], **options)
+        return adapter_class(config)(block, norm.normalized_shape[-1], **options)
     except TypeError as error:
-        known = list(inspect.signature(_adapter_class(config)).parameters)[2:]
+        known = list(inspect.signature(adapter_class(config)).parameters)[2:]
         raise ValueError(f'adapter={config!r}: {error}; beside type it takes {", ".join(known)}') from None
 
 
-def _moved_taps(backbone: nn.Module, maps: dict[str, list[int]]) -> list[int] | None:
-    """``out_indices`` of a plain transformer counts layers: each goes to the position of the same relative depth. None
-    for what stays: Swin's counts stages, and a backbone may have none."""
+def _tapped_blocks(backbone: nn.Module, maps: dict[str, list[int]]) -> list[int] | None:
+    """What ``out_indices`` of a plain transformer counts, whose taps move with the depth. None for what stays: Swin's
+    counts stages, and a backbone may have none."""
     if 'layers' not in maps or not hasattr(backbone, 'out_indices'):
         return None
-    depth, length = max(maps['layers']) + 1, len(maps['layers'])
+    depth = max(maps['layers']) + 1
     wrong = [i for i in backbone.out_indices if not -depth <= i < depth]
     if wrong:
         raise ValueError(f'out_indices={list(backbone.out_indices)}: {wrong[0]} is not allowed; the backbone has '
                          f'blocks 0 to {depth - 1}')
-    return [position_of_block(i if i >= 0 else depth + i, depth, length) for i in backbone.out_indices]
+    return [i if i >= 0 else depth + i for i in backbone.out_indices]
 
 
-def _warn_of_deeper_taps(layer_map: list[int], taps: list[int]) -> None:
+def _warn_of_deeper_taps(layer_map: list[int], tapped: list[int]) -> None:
     """Say so where closed gates do not give the base's outputs: a tap sees all blocks whose first use is before it."""
     depth, length = max(layer_map) + 1, len(layer_map)
+    taps = [position_of_block(block, depth, length) for block in tapped]
     lossy = [tap for tap in taps if position_of_block(len(set(layer_map[:tap + 1])) - 1, depth, length) != tap]
     if lossy:
         print_log(f"gate=0: the outputs at positions {lossy} do not start as the base's, as with this layer_map they "

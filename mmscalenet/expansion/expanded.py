@@ -1,4 +1,5 @@
 """What an expanded backbone can do beyond its parent."""
+from collections.abc import Sequence
 from functools import cache
 
 import torch.nn as nn
@@ -6,8 +7,10 @@ import torch.nn as nn
 from mmscalenet.tables import align
 
 from .container import PositionList
+from .depths import resolve, totals
 from .families import window_shift
 from .layer_map import position_of_block
+from .position import Position
 
 
 def position_lists(backbone: nn.Module) -> dict[str, PositionList]:
@@ -31,6 +34,10 @@ class Expanded:
 
     _parts: tuple[type, type]
     freeze: str | None = None
+    #: The blocks that ``out_indices`` named, where it counts blocks.
+    tapped_blocks: list[int] | None = None
+    #: The argument ``depth`` that the backbone was expanded with.
+    chosen_depth: int | Sequence[int] | None = None
 
     def __reduce_ex__(self, protocol: int) -> tuple:
         # the class is made at run time, so pickle and deepcopy are told how to make it again
@@ -50,6 +57,37 @@ class Expanded:
     def eval(self) -> nn.Module:
         """``train(False)``."""
         return self.train(False)
+
+    @property
+    def active_depth(self) -> list[int]:
+        """Positions that run at present, of every list of blocks."""
+        return [len(positions) for positions in position_lists(self).values()]
+
+    def runnable_depths(self) -> list[int]:
+        """The depths at which the net can run, from the base's to the full one; all lists of blocks together."""
+        return list(totals(_runnable(self)))
+
+    def set_depth(self, depth: int | Sequence[int]) -> None:
+        """Run so many positions from now on; the others are passed over and cost nothing.
+
+        The outputs are those of a net built with just these positions and the same weights, to the bit; taps sit at the
+        same relative depth. Which of the added positions run first is fixed (:mod:`mmscalenet.expansion.depths`): with
+        'cyclic', 'middle_cycle' and lists they come in order, with 'interleaved' those of the middle blocks come first.
+        The state dict does not depend on the depth.
+
+        Args:
+            depth (int | Sequence[int]): Positions that run, from the base's depth to the full one. For a Swin of all
+                stages together, which then grow at the same relative pace, or one number a stage, by whole pairs.
+
+        Raises:
+            ValueError: If the net cannot run at that depth; the message says at which it can.
+        """
+        lists = position_lists(self)
+        for name, one_depth in resolve(_runnable(self), depth).items():
+            lists[name].set_depth(one_depth)
+        if self.tapped_blocks is not None:
+            layers = lists['layers']
+            self.out_indices = [position_of_block(block, layers.num_base, len(layers)) for block in self.tapped_blocks]
 
     def init_weights(self) -> None:
         """The parent's initialisation, then what positions own at its start (parents initialise every Linear)."""
@@ -129,10 +167,10 @@ class Expanded:
     def switch_to_deploy(self) -> nn.Module:
         """Unroll the backbone for inference and export: the same outputs from blocks that share nothing.
 
-        Every position gets a block of its own, into whose weights its adapter, gate and norms are folded as far as they
-        can be (see :func:`~mmscalenet.expansion.deploy.fold`). That takes the memory of a net of the full depth, whose
-        weights no longer fit the config: keep the trained checkpoint. ``torch.jit.trace`` and ONNX exporters that build
-        on it fix the sizes of batch and image.
+        Every position that runs at the present depth gets a block of its own, into whose weights its adapter, gate and
+        norms are folded as far as they can be (see :func:`~mmscalenet.expansion.deploy.fold`); the others are dropped.
+        That takes the memory of a net of that depth, whose weights no longer fit the config: keep the trained
+        checkpoint. ``torch.jit.trace`` and ONNX exporters that build on it fix the sizes of batch and image.
 
         Returns:
             nn.Module: The backbone itself, changed in place.
@@ -146,6 +184,10 @@ class Expanded:
         return layer_table(self)
 
 
+def _runnable(backbone: nn.Module) -> dict[str, list[int]]:
+    return {name: list(positions.runnable) for name, positions in position_lists(backbone).items()}
+
+
 def _freeze(module: nn.Module) -> None:
     module.eval()
     module.requires_grad_(False)
@@ -154,24 +196,39 @@ def _freeze(module: nn.Module) -> None:
 def _depth_of_position(position: int, positions: PositionList) -> int:
     """The registered block whose relative depth is that of the position."""
     return next(block for block in range(positions.num_blocks)
-                if position_of_block(block, positions.num_blocks, len(positions)) >= position)
+                if position_of_block(block, positions.num_blocks, len(positions.layer_map)) >= position)
 
 
 def layer_table(backbone: nn.Module) -> str:
     """A printable table of the layer map of an expanded backbone, one line a position.
 
-    Columns: list, position, block, whether the position was added, shift of its window in tokens, parameters of its
-    adapter, start value of its gate, drop-path rate.
+    Columns: list, position, block, whether the position was added, the depth (of its list) from which on it runs, shift
+    of its window in tokens, parameters and settings of its adapter, start value of its gate, whether the core's input
+    is added to its own, drop-path rate.
     """
-    rows = [('list', 'position', 'block', 'added', 'shift', 'adapter', 'gate', 'drop path')]
+    rows = [('list', 'position', 'block', 'added', 'from depth', 'shift', 'adapter', 'gate', 'core input', 'drop path')]
     for name, positions in position_lists(backbone).items():
         for p, (position, block, added) in enumerate(
                 zip(positions.positions, positions.layer_map, positions.added, strict=True)):
-            adapter, shift = position.adapter, window_shift(positions.block_of(p))
-            size = 0 if adapter is None else sum(w.numel() for w in adapter.parameters())
+            shift = window_shift(positions.block_of(p))
             rows.append((
                 name, str(p), str(block) if positions.share else f'copy of {block}' if added else str(block),
-                'yes' if added else '-', '-' if shift is None else str(shift),
-                '-' if adapter is None else f'{type(adapter).__name__} {size:,}',
-                '-' if position.gate is None else f'{position.gate_init:g}', f'{position.drop_path.drop_prob:.3f}'))
+                'yes' if added else '-',
+                str(next(depth for depth, running in positions.runnable.items() if p in running)) if added else '-',
+                '-' if shift is None else str(shift), _adapter_cell(position), _gate_cell(position, block, positions),
+                '-' if position.inject is None else 'added', f'{position.drop_path.drop_prob:.3f}'))
     return align(rows)
+
+
+def _adapter_cell(position: Position) -> str:
+    adapter = position.adapter
+    if adapter is None:
+        return '-'
+    size = sum(w.numel() for w in adapter.parameters())
+    return ' '.join([type(adapter).__name__, f'{size:,}', adapter.extra_repr()]).rstrip()
+
+
+def _gate_cell(position: Position, block: int, positions: PositionList) -> str:
+    if position.gate is None:
+        return '-'
+    return f'1/{positions.layer_map.count(block)}' if position.divide else f'{position.gate_init:g}'

@@ -1,7 +1,7 @@
 """Layer maps: which block runs at each position. Pure functions, no torch.
 
 A named map takes the number of blocks (or, for Swin, of plain-and-shifted pairs) and the number of positions, and gives
-a list with the block of every position.
+a list with the block of every position. Which of the added positions run at a smaller depth: ``depths.py``.
 """
 from collections.abc import Callable, Sequence
 
@@ -17,14 +17,21 @@ def interleaved(depth: int, length: int) -> list[int]:
     return [p * depth // length for p in range(length)]
 
 
-def middle_cycle(depth: int, length: int) -> list[int]:
-    """First and last block once, those between in a cycle: ``0 1 2 1 2 3``; after Mixture-of-Recursions."""
-    if depth < 3:
-        return cyclic(depth, length)
-    return [0] + [1 + p % (depth - 2) for p in range(length - 2)] + [depth - 1]
+def middle_cycle(depth: int, length: int, core: tuple[int, int] | None = None) -> list[int]:
+    """The blocks before and after the core once, those of the core in a cycle: ``0 1 2 1 2 3``; after
+    Mixture-of-Recursions, arXiv 2507.10524. ``core`` is its first and last block; by default all but the first and the
+    last of the net."""
+    first, last = core or default_core(depth)
+    size, after = last - first + 1, depth - 1 - last
+    return [*range(first), *(first + p % size for p in range(length - first - after)), *range(last + 1, depth)]
 
 
 LAYER_MAPS: dict[str, Callable[[int, int], list[int]]] = {f.__name__: f for f in (cyclic, interleaved, middle_cycle)}
+
+
+def default_core(depth: int) -> tuple[int, int]:
+    """First and last block of the part that ``middle_cycle`` runs again if none is given."""
+    return (1, depth - 2) if depth > 2 else (0, depth - 1)
 
 
 def num_positions(depth: int, scale: float) -> int:
@@ -63,7 +70,8 @@ def position_of_block(block: int, depth: int, length: int) -> int:
     return -(-(block + 1) * length // depth) - 1
 
 
-def build_layer_map(layer_map: str | Sequence[int], depth: int, scale: float = 2, period: int = 1) -> list[int]:
+def build_layer_map(layer_map: str | Sequence[int], depth: int, scale: float = 2, period: int = 1,
+                    core: Sequence[int] | None = None) -> list[int]:
     """Build and check a layer map.
 
     Args:
@@ -72,6 +80,8 @@ def build_layer_map(layer_map: str | Sequence[int], depth: int, scale: float = 2
         scale (float): Positions per block. An explicit list has its own length and ignores it. Defaults to 2.
         period (int): Length of the pattern that consecutive positions must keep; 2 for Swin, whose blocks alternate
             between plain and shifted windows. Named maps then move whole pairs. Defaults to 1.
+        core (Sequence[int], optional): First and last block of the part that 'middle_cycle' runs again. Defaults to
+            None: all but the first and the last block (or pair).
 
     Returns:
         list[int]: The block of every position.
@@ -79,12 +89,19 @@ def build_layer_map(layer_map: str | Sequence[int], depth: int, scale: float = 2
     Raises:
         ValueError: If the name is unknown, the list has a hole or a wrong entry, or the pattern would break.
     """
+    if core is not None:
+        _check_core(core, layer_map, depth, period)
     if isinstance(layer_map, str):
         if layer_map not in LAYER_MAPS:
             raise ValueError(f'layer_map={layer_map!r} is unknown; allowed are {sorted(LAYER_MAPS)} or a list of block '
                              f'indices 0..{depth - 1}')
         length = num_positions(depth, scale)
-        if depth % period or layer_map == 'cyclic':
+        if core is not None and (length - depth) % period:
+            raise ValueError(f'scale={scale!r} adds {length - depth} positions to {depth} blocks; with core={core!r} '
+                             'whole pairs of plain and shifted windows are added')
+        if core is not None:
+            result = middle_cycle(depth, length, tuple(core))
+        elif depth % period or layer_map == 'cyclic':
             result = LAYER_MAPS[layer_map](depth, length)
         else:
             groups = LAYER_MAPS[layer_map](depth // period, length // period)
@@ -95,6 +112,24 @@ def build_layer_map(layer_map: str | Sequence[int], depth: int, scale: float = 2
         result = list(layer_map)
     _check(result, depth, period)
     return result
+
+
+def _check_core(core: object, layer_map: object, depth: int, period: int) -> None:
+    if layer_map != 'middle_cycle':
+        raise ValueError(f"core={core!r} goes with layer_map='middle_cycle', and it is {layer_map!r}; a list says by "
+                         'itself what runs again')
+    if not (isinstance(core, (list, tuple)) and len(core) == 2 and all(type(block) is int for block in core)
+            and 0 <= core[0] <= core[1] < depth):
+        raise ValueError(f'core={core!r} is not allowed; give the first and the last block of the part that runs '
+                         f'again, from 0 to {depth - 1}')
+    if core[0] % period or (core[1] + 1) % period:
+        raise ValueError(f'core={core!r} cuts a pair of plain and shifted windows; let it begin at an even block and '
+                         'end at an odd one')
+
+
+def keeps_alternation(layer_map: Sequence[int], period: int) -> bool:
+    """Whether blocks of plain and of shifted windows alternate as in the base."""
+    return all(block % period == p % period for p, block in enumerate(layer_map))
 
 
 def _check(layer_map: list[int], depth: int, period: int) -> None:

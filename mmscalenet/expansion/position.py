@@ -27,13 +27,18 @@ class Position(BaseModule):
         block (nn.Module): The block this position runs. Not registered here: it is given anew at every call.
         adapter (Adapter, optional): The position's adapter. Defaults to None.
         gate (float, optional): Start value of the learnt factors of the two branches, (2,). Defaults to None.
+        divide (bool): Whether the factors are divided by the number of positions that run this block, and left out
+            where it is one. Defaults to False.
+        inject (bool): Whether the position has a learnt factor, (1,), with which the input of the core is added to its
+            own (see :mod:`~mmscalenet.expansion.core`). Defaults to False.
         own_norms (bool): Whether the position has norms of its own, copies of the block's. Defaults to False.
         drop_path (float): Probability to drop a branch of a sample in training. Defaults to 0.
         with_cp (bool): Recompute the position in the backward pass instead of storing it. Defaults to False.
     """
 
     def __init__(self, block: nn.Module, adapter: Adapter | None = None, gate: float | None = None,
-                 own_norms: bool = False, drop_path: float = 0., with_cp: bool = False) -> None:
+                 divide: bool = False, inject: bool = False, own_norms: bool = False, drop_path: float = 0.,
+                 with_cp: bool = False) -> None:
         super().__init__()
         self.split: Split | None = split_of(block)
         self.with_cp = with_cp
@@ -46,6 +51,10 @@ class Position(BaseModule):
             self.gate = nn.Parameter(torch.full((2, ), float(gate)))
         else:
             self.register_parameter('gate', None)
+        self.divide = divide
+        #: Positions that run the block at the present depth of the net; told by the list of positions.
+        self.uses = 1
+        self.register_parameter('inject', nn.Parameter(torch.zeros(1)) if inject else None)
         self.norm1 = self.norm2 = None
         if own_norms:
             if self.split is None:
@@ -56,11 +65,19 @@ class Position(BaseModule):
             self.norm2 = copy.deepcopy(getattr(block, self.split.norm2)).requires_grad_(True)
 
     def reset_parameters(self) -> None:
-        """Adapter and gate back to their start; own norms are kept (see :meth:`PositionList.sync_norms`)."""
+        """Adapter and factors back to their start; own norms are kept (see :meth:`PositionList.sync_norms`)."""
         if self.adapter is not None:
             self.adapter.reset_parameters()
         if self.gate is not None:
             nn.init.constant_(self.gate, self.gate_init)
+        if self.inject is not None:
+            nn.init.zeros_(self.inject)
+
+    def factors(self) -> Tensor | None:
+        """What the attention's and the FFN's branch are multiplied with, (2,); None where they are not."""
+        if not self.divide:
+            return self.gate
+        return self.gate / self.uses if self.uses > 1 else None  # a block that runs once takes no sub-steps
 
     def forward(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
         """Run ``block`` on ``x`` (B, N, C); the rest is what the parent gives its blocks (Swin: ``hw_shape``)."""
@@ -83,13 +100,14 @@ class Position(BaseModule):
         attention = partial(split.attention, attn)
         if self.around_attention is not None:
             attention = partial(self.around_attention, attention)
+        factors = self.factors()
         out = attention(norm1(x), *args)
-        out = out if self.gate is None else self.gate[0] * out
+        out = out if factors is None else factors[0] * out
         x = x + (self.drop_path(out) if split.drops_attention else out)
         h = norm2(x)
         out = ffn(h)
-        if self.gate is not None:
-            out = self.gate[1] * out
+        if factors is not None:
+            out = factors[1] * out
         extra = None if adapter is None else adapter(h)
         return x + self.drop_path(out if extra is None else out + extra)
 
@@ -99,9 +117,10 @@ class Position(BaseModule):
         weights = {} if adapter is None else adapter.weights(block)
         out = (_Rebound(block, '', weights) if weights else block)(x, *args, **kwargs)
         extra = None if adapter is None else adapter(x)
-        if self.gate is None and not (self.training and self.drop_path.drop_prob):
+        factors = self.factors()
+        if factors is None and not (self.training and self.drop_path.drop_prob):
             return out if extra is None else out + extra  # exact, as x + (out - x) is not
-        out = out - x if self.gate is None else self.gate[0] * (out - x)
+        out = out - x if factors is None else factors[0] * (out - x)
         return x + self.drop_path(out if extra is None else out + extra)
 
 

@@ -1,5 +1,7 @@
 """tools/analysis_tools/get_flops.py against sums done by hand."""
+import gc
 import sys
+import weakref
 from pathlib import Path
 
 import pytest
@@ -80,6 +82,16 @@ class Known(nn.Module):
 def test_activations_by_hand():
     """A row of 32 floats, and the 64 after the sigmoid: needed by it and by the second map, counted once."""
     assert get_flops.count_activation_bytes(Known(), (3, 10, 32)) == 3 * 10 * (32 + 64) * 4
+
+
+def test_nothing_stays_in_memory():
+    """What was kept is freed with the count; a graph that holds its own outputs would not be."""
+    outputs = []
+    model = Known()
+    model.second.register_forward_pre_hook(lambda module, inputs: outputs.append(weakref.ref(inputs[0])))
+    get_flops.count_activation_bytes(model, (3, 10, 32))
+    gc.collect()
+    assert len(outputs) == 1 and outputs[0]() is None
 
 
 def test_memory_grows_with_depth():

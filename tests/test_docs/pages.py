@@ -64,6 +64,7 @@ class Workplace:
         write_coco(self.folder / 'data/coco')
         write_ade(self.folder / 'data/ade/ADEChallengeData2016')
         write_own(self.folder / 'data/fruit')
+        write_fashion_mnist(self.folder / 'data/fashion_mnist')
         self.weights = self.folder / 'checkpoints'
         self.weights.mkdir()
         self.hub = folder / 'torch/hub/checkpoints'
@@ -100,7 +101,8 @@ class Workplace:
         for split in ('train', 'val', 'test'):
             loader = cfg[f'{split}_dataloader']
             loader.update(num_workers=0, persistent_workers=False)
-            shrink_images(loader.dataset.pipeline)
+            if cfg.default_scope != 'mmpretrain':  # 28 x 28
+                shrink_images(loader.dataset.pipeline)
         for transform in cfg.get('tta_pipeline', [])[1:]:
             transform.transforms[0] = transform.transforms[0][:2]  # sizes
         cfg.default_hooks.logger.interval = 1
@@ -156,7 +158,12 @@ def small_segmentor(cfg: Config) -> None:
     cfg.train_cfg = dict(type='IterBasedTrainLoop', max_iters=2, val_interval=2)
 
 
-REDUCE = dict(mmdet=small_detector, mmseg=small_segmentor)
+def small_classifier(cfg: Config) -> None:
+    """All its epochs, of few images."""
+    cfg.train_dataloader.dataset.pop('indices', None)
+
+
+REDUCE = dict(mmdet=small_detector, mmseg=small_segmentor, mmpretrain=small_classifier)
 
 
 def shrink_images(transforms: list) -> None:
@@ -227,6 +234,17 @@ def write_coco(root: Path) -> None:
 
 def write_own(root: Path) -> None:
     write_detection(root, {f'{split}.json': 'images' for split in ('train', 'val')}, {1: 'apple', 2: 'pear'})
+
+
+def write_fashion_mnist(root: Path) -> None:
+    """Four images of each split in the format of MNIST: a magic number, the sizes, the bytes."""
+    root.mkdir(parents=True)
+    rng = np.random.default_rng(0)
+    for split in ('train', 't10k'):
+        for name, array in ((f'{split}-images-idx3-ubyte', rng.integers(0, 255, (4, 28, 28))),
+                            (f'{split}-labels-idx1-ubyte', np.arange(4))):
+            head = np.array([0x800 + array.ndim, *array.shape], '>i4').tobytes()
+            (root / name).write_bytes(head + array.astype(np.uint8).tobytes())
 
 
 def write_ade(root: Path) -> None:

@@ -12,7 +12,8 @@ LANGUAGES = {'bash', 'python'}
 DONE = {
     r'(train|test)\.(py|sh)\b(?!.*--no-validate).*(mask_rcnn|fruit)': 'coco/bbox_mAP: ',
     r'(train|test)\.(py|sh)\b(?!.*--no-validate).*upernet': 'mIoU: ',
-    r'--resume': 'resume: going on from',
+    r'--resume\n': 'resume: going on from',
+    r'--resume work_dirs/.*_8\.pth': 'resumed epoch: 8,',
     r'train\.py configs/fruit\.py': 'size mismatch for roi_head.bbox_head.fc_cls',
     r'\b(test\.py|dist_test\.sh|slurm_test\.sh)': 'Load checkpoint from',
     r'train\.(py|sh) .*(mask_rcnn|upernet)_scalenet': ' tensors loaded',
@@ -25,11 +26,14 @@ WRITTEN = {
     'dist_test.sh': {'*.pkl': 1},
     'analyze_logs.py': {'*.png': 1},
     'image_demo.py': {'*.jpg.png': 2, '*.json': 2},
+    'show_depths.py': {'*.png': 1},
+    'grow.py': {'*.py': 1, '*.pth': 1},
+    'plan_expansion.py': {'*.md': 1},
 }
 
 
 def run(place: Workplace, block: Block) -> None:
-    if '--resume' in block.text:  # as after a crash: the last checkpoint is not there yet
+    if '--resume\n' in block.text:  # as after a crash: the last checkpoint is not there yet
         name = Path(re.search(r'configs/\S+\.py', block.text)[0]).stem
         next(place.folder.glob(f'work_dirs/{name}/*_2.pth')).unlink()
     output = place.run(block)

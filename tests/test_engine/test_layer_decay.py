@@ -41,7 +41,7 @@ def test_every_parameter_is_in_exactly_one_group(name):
 
 
 def test_rates_by_hand():
-    model = Holder(build_scalenet('mmpretrain-vit', gate=0))
+    model = Holder(build_scalenet('mmpretrain-vit', gate=0, inject=True))
     wrapper = build(model, layer_decay_rate=0.5, adapter_lr_mult=2, gate_lr_mult=10,
                     custom_keys={'head.bias': dict(lr_mult=3.), 'head': dict(decay_mult=0.5)})
     layers = model.backbone.layers
@@ -53,6 +53,7 @@ def test_rates_by_hand():
         layers.positions[0].adapter.up.weight: (2 * 0.5**4, 0.1),
         layers.positions[4].adapter.up.weight: (2 * 0.5**2, 0.1),
         layers.positions[7].gate: (10 * 0.5, 0),
+        layers.positions[4].inject: (10 * 0.5**2, 0),
         model.backbone.ln1.weight: (1, 0),
         model.head.weight: (1, 0.05),
         model.head.bias: (3, 0),

@@ -17,6 +17,8 @@ OPTIONS = {
     'LoRA': dict(adapter=dict(type='LoRA'), gate=0.5),
     'no adapter': dict(adapter=None),
     'stacking': dict(share=False),
+    'sub-steps': dict(layer_map='interleaved', scale=3, gate='1/N'),
+    'scaled adapter': dict(adapter=dict(type='ParallelAdapter', scale=0.1, dropout=0.1)),
 }
 
 
@@ -40,6 +42,15 @@ def test_the_outputs_stay(name, options):
             1 for block in positions.blocks for _ in block.parameters())
     assert not any(adapter in model.layer_table() for adapter in ('ParallelAdapter', 'LoRA'))
     close(copy.deepcopy(model)(image()), expected)
+
+
+@every_parent
+def test_the_cores_input_stays_where_it_is_added(name):
+    model = randomise(build_scalenet(name, layer_map='middle_cycle', inject=True, gate='1/N')).eval()
+    expected = model(image())
+    close(model.switch_to_deploy()(image()), expected)
+    left = [key for key, _ in model.named_parameters() if '.positions.' in key]
+    assert left and all(key.endswith('.inject') for key in left)
 
 
 def test_windows_of_detection_stay():

@@ -298,8 +298,8 @@ def test_swin_scales_by_stage_and_shows_its_table():
     assert [len(p) for p in position_lists(ours).values()] == [2, 2, 6, 4]
     lines = layer_table(ours).splitlines()
     assert len(lines) == 1 + 14
-    assert lines[0].split() == ['list', 'position', 'block', 'added', 'shift', 'adapter', 'gate', 'drop', 'path']
-    assert lines[10].split()[:5] == ['stages.2.blocks', '5', '1', 'yes', '2']
+    assert lines[0].split() == ('list position block added from depth shift adapter gate core input drop path').split()
+    assert lines[10].split()[:6] == ['stages.2.blocks', '5', '1', 'yes', '6', '2']
 
 
 @every_parent

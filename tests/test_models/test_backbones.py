@@ -79,7 +79,7 @@ def test_a_subclass_that_freezes_the_blocks_by_itself():
      r"on mmdet.SwinTransformer does not take layermap='cyclic' \(did you mean layer_map\?\)"),
     (ScaleNetDeiT, dict(arch=DEIT_ARCH, frozen_stages=5), ValueError, 'frozen_stages=5 .* from -1 .none. to 4'),
     (ScaleNetDeiT, dict(arch=DEIT_ARCH, init_cfg='a.pth'), TypeError, "init_cfg='a.pth' is not allowed"),
-    (ScaleNetDeiT, dict(arch=DEIT_ARCH, depths=3), TypeError, 'does not take depths=3; allowed are.*arch'),
+    (ScaleNetDeiT, dict(arch=DEIT_ARCH, depths=3), TypeError, 'does not take depths=3 .did you mean depth.*arch'),
     (ScaleNetSwin, dict(arch='tiny', embed_dims=8), TypeError, 'does not take embed_dims=8'),
     (ScaleNetDeiT, dict(arch='deit-huge'), ValueError, "arch='deit-huge' is unknown; allowed.*deit-tiny"),
     (ScaleNetDeiT, dict(arch=DEIT_ARCH, out_indices=[4]), ValueError, '4 is not allowed; give integers from -4 to 3'),

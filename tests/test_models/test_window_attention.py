@@ -97,7 +97,7 @@ def test_a_compiler_leaves_none_of_its_tensors_behind():
 
 @pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'),
                     reason='its compiler refuses a loop over a module with an __iter__ of its own')
-def test_a_compiled_model_has_the_same_gradients():
+def test_a_compiled_model_has_the_same_gradients(fresh_compiler):
     """In maps that need padding; a compiler loses those of functions that change a tensor in place."""
     model = build_scalenet('mmdet-swin', depths=(2, 2), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1),
                            drop_path_rate=0.)

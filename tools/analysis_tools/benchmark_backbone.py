@@ -6,13 +6,13 @@ above 1 means that ours is faster. With ``--scale 2`` the opponents are the pare
 import argparse
 import copy
 import statistics
-import time
 from pathlib import Path
 
 import torch
 from mmdet.models import SwinTransformer as MMDetSwin
 from mmengine.logging import MMLogger
 from mmpretrain.models import SwinTransformer as MMPretrainSwin
+from timing import seconds
 from torch import nn
 
 from mmscalenet import ScaleNetSwin
@@ -29,24 +29,6 @@ def build_pair(library: str, arch: str, scale: int, adapter: bool) -> tuple[nn.M
         common = dict(out_indices=(0, 1, 2, 3), pad_small_map=True)
         return MMPretrainSwin(arch=deep, **common), ScaleNetSwin(arch=copy.deepcopy(zoo), **{**common, **options})
     return MMDetSwin(**deep), ScaleNetSwin(base='mmdet.SwinTransformer', **copy.deepcopy(zoo), **options)
-
-
-def seconds(model: nn.Module, image: torch.Tensor, training: bool) -> float:
-    """One forward, and in training one backward, in seconds.
-
-    With one CPU thread that is processor time, to which other programs on the machine do not add.
-    """
-    clock = time.perf_counter if image.is_cuda or torch.get_num_threads() > 1 else time.process_time
-    start = clock()
-    with torch.set_grad_enabled(training):
-        outputs = model(image)
-        if training:
-            sum(out.mean() for out in outputs).backward()
-    if image.is_cuda:
-        torch.cuda.synchronize()
-    elapsed = clock() - start
-    model.zero_grad()
-    return elapsed
 
 
 def compare(opponent: nn.Module, ours: nn.Module, image: torch.Tensor, training: bool, rounds: int,

@@ -18,20 +18,20 @@ from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import torch
-from benchmark_backbone import seconds
 from get_flops import build, count_activation_bytes, count_multiply_adds, table
 from mmengine.config import Config, DictAction
 from mmengine.logging import MMLogger
+from timing import seconds
 from torch import nn
 
-from mmscalenet.engine import UsageError, one_line_errors, read_config, whole_file
+from mmscalenet.engine import UsageError, add_depth_argument, one_line_errors, read_config, use_depth, whole_file
 
 #: Where Linux forgets the highest memory of a process so far.
 PEAK_RESET = Path('/proc/self/clear_refs')
 
 
-def variant_config(path: str, settings: str) -> Config:
-    """The config with ``settings`` (key=value, several with blanks between) in its backbone."""
+def variant_config(path: str, settings: str, depth: list[int] | None = None) -> Config:
+    """The config with ``settings`` (key=value, several with blanks between) in its backbone, which has ``depth``."""
     words = settings.split()
     if not all('=' in word for word in words):
         raise UsageError(f'--variants "{settings}" is not allowed: give key=value, several in quotes with blanks '
@@ -39,7 +39,9 @@ def variant_config(path: str, settings: str) -> Config:
     parser = argparse.ArgumentParser()
     parser.add_argument('--cfg-options', nargs='*', action=DictAction)
     options = parser.parse_args(['--cfg-options', *(f'model.backbone.{word}' for word in words)]).cfg_options
-    return read_config(path, options)
+    cfg = read_config(path, options)
+    use_depth(cfg, depth)
+    return cfg
 
 
 def gpu_peak_bytes(model: nn.Module, image: torch.Tensor) -> int:
@@ -48,14 +50,14 @@ def gpu_peak_bytes(model: nn.Module, image: torch.Tensor) -> int:
     return torch.cuda.max_memory_allocated()
 
 
-def cpu_peak_bytes(path: str, settings: str, image_shape: list[int]) -> int:
+def cpu_peak_bytes(cfg: Config, image_shape: list[int]) -> int:
     with ProcessPoolExecutor(1, multiprocessing.get_context('spawn')) as pool:
-        return pool.submit(_own_peak_bytes, path, settings, image_shape, torch.get_num_threads()).result()
+        return pool.submit(_own_peak_bytes, cfg, image_shape, torch.get_num_threads()).result()
 
 
-def _own_peak_bytes(path: str, settings: str, image_shape: list[int], threads: int) -> int:
+def _own_peak_bytes(cfg: Config, image_shape: list[int], threads: int) -> int:
     torch.set_num_threads(threads)
-    model, image = build(variant_config(path, settings), backbone=True).train(), torch.randn(image_shape)
+    model, image = build(cfg, backbone=True).train(), torch.randn(image_shape)
     PEAK_RESET.write_text('5')  # or the peak is that of the imports
     before = _highest_bytes()
     seconds(model, image, True)
@@ -88,6 +90,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--variants', nargs='+', required=True, metavar='SETTINGS',
                         help='settings of the backbone, each "key=value key=value", or "" for the config as it stands')
     parser.add_argument('--shape', nargs=2, type=int, default=[800, 1333], help='height and width; default: 800 1333')
+    add_depth_argument(parser)
     parser.add_argument('--batch-size', type=int, default=1)
     parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--threads', type=int, help='CPU threads; defaults to what torch takes')
@@ -102,8 +105,9 @@ def main() -> None:
     MMLogger.get_instance('benchmark_config', log_level='ERROR')
     if args.threads:
         torch.set_num_threads(args.threads)
-    models = [build(variant_config(args.config, settings), backbone=True) for settings in args.variants]
-    channels = variant_config(args.config, '').model.backbone.get('in_channels', 3)
+    configs = [variant_config(args.config, settings, args.depth) for settings in args.variants]
+    models = [build(cfg, backbone=True) for cfg in configs]
+    channels = configs[0].model.backbone.get('in_channels', 3)
     rows = [{
         'backbone': f'`{settings}`' if settings else 'as in the config',
         'multiply-adds (G)': f'{count_multiply_adds(model, (channels, *args.shape)) / 1e9:.1f}',
@@ -111,11 +115,11 @@ def main() -> None:
     } for settings, model in zip(args.variants, models, strict=True)]
     models = [model.to(args.device) for model in models]
     image = torch.randn(args.batch_size, channels, *args.shape, device=args.device)
-    for row, settings, model in zip(rows, args.variants, models, strict=True):
+    for row, cfg, model in zip(rows, configs, models, strict=True):
         if image.is_cuda:
             row['peak in training (MiB)'] = f'{gpu_peak_bytes(model, image) / 2**20:.0f}'
         elif PEAK_RESET.exists():
-            row['peak in training (MiB)'] = f'{cpu_peak_bytes(args.config, settings, image.shape) / 2**20:.0f}'
+            row['peak in training (MiB)'] = f'{cpu_peak_bytes(cfg, image.shape) / 2**20:.0f}'
     for name, training in (('inference (s)', False), ('training (s)', True)):
         for row, cell in zip(rows, against_first(rounds_of(models, image, training, args.rounds)), strict=True):
             row[name] = cell

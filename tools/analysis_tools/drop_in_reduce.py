@@ -7,8 +7,8 @@ from pathlib import Path
 from mmengine.config import ConfigDict
 from mmengine.registry import Registry
 
-TWINS = {'SwinTransformer': 'ScaleNetSwin', 'VisionTransformer': 'ScaleNetDeiT',
-         'DistilledVisionTransformer': 'ScaleNetDeiT'}
+from mmscalenet.engine.grown_config import TWINS
+
 KINDS = {*TWINS, *TWINS.values()}
 SHRINK = 8
 

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
-from drop_in_reduce import TWINS, drop_pretrained, find_backbone, reduce_model, small_bert
+from drop_in_reduce import drop_pretrained, find_backbone, reduce_model, small_bert
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
+
+from mmscalenet.engine.grown_config import TWINS
 
 #: What an error of a config that does not run unchanged either means.
 REASONS = {

@@ -8,7 +8,7 @@ temporary buffers come on top, and checkpointing (``with_cp``) is not seen.
 
     python tools/analysis_tools/get_flops.py configs/deit/*.py
     python tools/analysis_tools/get_flops.py configs/scalenet_deit_in1k.py --scales 1 2 3 4 --memory
-    python tools/analysis_tools/get_flops.py configs/mask_rcnn_scalenet_swin.py --shape 800 1333 --backbone
+    python tools/analysis_tools/get_flops.py configs/mask_rcnn_scalenet_swin.py --shape 800 1333 --backbone --depth 18
 """
 import argparse
 import gc
@@ -27,7 +27,15 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
 from torch.utils.flop_counter import FlopCounterMode
 
-from mmscalenet.engine import UsageError, full_type, one_line_errors, read_config, whole_file
+from mmscalenet.engine import (
+    UsageError,
+    add_depth_argument,
+    full_type,
+    one_line_errors,
+    read_config,
+    use_depth,
+    whole_file,
+)
 
 
 def build(cfg: Config, backbone: bool = False) -> nn.Module:
@@ -64,37 +72,60 @@ def plain_attention() -> Iterator[None]:
         cuda.enable_mem_efficient_sdp(before[1])
 
 
-def count_multiply_adds(model: nn.Module, shape: tuple[int, int, int]) -> int:
-    """Multiply-adds of one image in inference.
-
-    Args:
-        model (nn.Module): A whole model or a backbone.
-        shape (tuple[int, int, int]): Channels, height and width of the image.
-    """
-    model.eval()
+@contextmanager
+def counting() -> Iterator[FlopCounterMode]:
+    """Counts the FLOPs, twice the multiply-adds, of what runs inside."""
     counter = FlopCounterMode(display=False)
     # With gradients on: without them torch's own attention layer takes a fused path that is not counted. What would be
     # kept for them is dropped, as whole attention matrices of large images would fill the memory.
     with plain_attention(), counter, torch.autograd.graph.saved_tensors_hooks(lambda tensor: None, lambda none: none):
-        run(model, torch.randn(1, *shape))
+        yield counter
+
+
+@contextmanager
+def keeping(*modules: nn.Module) -> Iterator[dict[int, torch.UntypedStorage]]:
+    """Collects what autograd keeps of what runs inside, by address: each storage once, without the modules' weights.
+
+    No backward pass can follow: autograd gets nothing back, as a graph that holds its own outputs is never freed.
+    """
+    weights = {tensor.untyped_storage().data_ptr() for module in modules
+               for tensor in (*module.parameters(), *module.buffers())}
+    kept = {}
+
+    def keep(tensor: torch.Tensor) -> None:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage  # which also keeps the address from being used again
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda none: none):
+        yield kept
+
+
+def random_images(model: nn.Module, batch: int, shape: tuple[int, int, int]) -> torch.Tensor:
+    """Images on the model's device."""
+    return torch.randn(batch, *shape, device=next(model.parameters()).device)
+
+
+def count_multiply_adds(model: nn.Module, shape: tuple[int, int, int], batch: int = 1) -> int:
+    """Multiply-adds of one image in inference, or of a batch.
+
+    Args:
+        model (nn.Module): A whole model or a backbone.
+        shape (tuple[int, int, int]): Channels, height and width of the image.
+        batch (int): Number of images. LoRA changes its weights once for all of them. Defaults to 1.
+    """
+    model.eval()
+    with counting() as counter:
+        run(model, random_images(model, batch, shape))
     return counter.get_total_flops() // 2
 
 
 def count_activation_bytes(model: nn.Module, shape: tuple[int, int, int]) -> int:
     """Bytes an image adds to what autograd keeps for the backward pass of a training step; arguments as above."""
     model.train()
-    weights = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
-    kept = {}
-
-    def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage  # which also keeps the address from being used again
-        return tensor
-
     batch = 2  # as batch norm needs more than one value
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        run(model, torch.randn(batch, *shape))
+    with keeping(model) as kept:
+        run(model, random_images(model, batch, shape))
     return sum(storage.nbytes() for storage in kept.values()) // batch
 
 
@@ -125,6 +156,7 @@ def models_of(args: argparse.Namespace) -> Iterator[tuple[str, Config]]:
                 options['model.backbone.scale'] = int(scale) if scale == int(scale) else scale
                 name += f', scale {scale:g}'
             cfg = read_config(path, options)
+            use_depth(cfg, args.depth)
             kind = full_type(cfg.model.backbone)
             if scale is not None and 'ScaleNet' not in kind:
                 raise UsageError(f'--scales needs configs of a ScaleNet backbone, and that of "{path}" is {kind}.')
@@ -155,6 +187,7 @@ def parse_args() -> argparse.Namespace:
                         'img_size of the backbone, or 224')
     parser.add_argument('--scales', nargs='+', type=float, help='one row of each config for each of these values of '
                         'model.backbone.scale')
+    add_depth_argument(parser)
     parser.add_argument('--backbone', action='store_true', help='the backbone alone')
     parser.add_argument('--memory', action='store_true', help='with a column for the memory of activations')
     parser.add_argument('--out', help='markdown file to write, with the command that made it')

@@ -24,7 +24,15 @@ from PIL import Image
 
 import mmscalenet  # noqa: F401  our names exist even where a config forgot custom_imports
 from mmscalenet.apis import Inferencer
-from mmscalenet.engine import UsageError, check_checkpoint, one_line_errors, read_config, whole_file
+from mmscalenet.engine import (
+    UsageError,
+    add_depth_argument,
+    check_checkpoint,
+    one_line_errors,
+    read_config,
+    use_depth,
+    whole_file,
+)
 
 SUFFIXES = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp', '.ppm', '.pgm')
 
@@ -105,6 +113,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--score-thr', type=float, default=0.3, help='leave detections with a score up to this out of '
                         'picture and JSON; default: %(default)s')
     parser.add_argument('--batch-size', type=int, default=1, help='most images at once; default: %(default)s')
+    add_depth_argument(parser)
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='key=value settings for the config')
     return parser.parse_args()
 
@@ -119,6 +128,7 @@ def main() -> None:
     check_device(args.device)
     check_checkpoint(args.checkpoint, 'checkpoint')
     cfg = read_config(args.config, args.cfg_options)
+    use_depth(cfg, args.depth)
     paths, root = find_images(args.input, args.out)
     MMLogger.get_instance('image_demo', log_level='WARNING')
     try:

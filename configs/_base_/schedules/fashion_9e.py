@@ -1,14 +1,4 @@
-optim_wrapper = dict(
-    optimizer=dict(type='AdamW', lr=2e-3, weight_decay=0.05),
-    paramwise_cfg=dict(
-        norm_decay_mult=0.,
-        bias_decay_mult=0.,
-        custom_keys={
-            '.cls_token': dict(decay_mult=0.),
-            '.pos_embed': dict(decay_mult=0.),
-            '.relative_position_bias_table': dict(decay_mult=0.),
-        }),
-    clip_grad=dict(max_norm=5.))
+_base_ = './fashion_adamw.py'
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=True, end=1, convert_to_iter_based=True),
@@ -18,5 +8,3 @@ param_scheduler = [
 train_cfg = dict(by_epoch=True, max_epochs=9, val_interval=1)
 val_cfg = dict()
 test_cfg = dict()
-
-auto_scale_lr = dict(base_batch_size=128)

@@ -1,6 +1,10 @@
 from .checkpoint_hook import WholeCheckpointHook
+from .curve_hook import CurveHook
+from .depth_hook import DepthHook
 from .detection_label_hook import DetectionLabelHook
 from .segmentation_label_hook import SegmentationLabelHook
 from .start_weights_hook import StartWeightsHook
 
-__all__ = ['DetectionLabelHook', 'SegmentationLabelHook', 'StartWeightsHook', 'WholeCheckpointHook']
+__all__ = [
+    'CurveHook', 'DepthHook', 'DetectionLabelHook', 'SegmentationLabelHook', 'StartWeightsHook', 'WholeCheckpointHook'
+]

@@ -12,14 +12,17 @@ from mmscalenet.checkpoints.errors import some
 from mmscalenet.checkpoints.formats import find_backbone, state_dict_in, unwrap
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
+from ..depth import take_depth
+
 
 class StartWeightsHook(Hook):
     """``load_from`` and tools/test.py take for a ScaleNet what its ``init_cfg`` takes, and refuse what that refuses.
 
     mmengine copies the tensors whose names and shapes agree, warns of the others and goes on, with a backbone of random
     weights if it comes to that. Heads are still loaded so, as fine-tuning on other classes needs it; for a test every
-    weight has to be there, but for adapters and gates: a base may be tested as the grown model that it starts. What
-    ``--resume`` loads has to be of the same backbone, and stays as it is.
+    weight has to be there, but for adapters and gates: a base may be tested as the grown model that it starts; a run
+    whose depth changes is tested at the depth that it had. What ``--resume`` loads has to be of the same backbone, and
+    stays as it is.
 
     Args:
         testing (bool): Whether the model is tested as it is loaded. Defaults to False.
@@ -45,6 +48,7 @@ class StartWeightsHook(Hook):
         state = fit_weights(model, checkpoint, runner._load_from)
         if self.testing:
             load_whole(model, state, runner._load_from)
+            take_depth(model, checkpoint)
         checkpoint['state_dict'] = state
 
 

@@ -1,3 +1,4 @@
+from .cross_entropy import CrossEntropy
 from .dump_seg_results import DumpSegResults
 
-__all__ = ['DumpSegResults']
+__all__ = ['CrossEntropy', 'DumpSegResults']

@@ -26,7 +26,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
 
     - ``layer_decay_rate`` (float): Defaults to 1.
     - ``adapter_lr_mult`` (float): Further factor for adapters. Defaults to 1.
-    - ``gate_lr_mult`` (float): Further factor for gates, which hardly move at the common rate. Defaults to 1.
+    - ``gate_lr_mult`` (float): Further factor for gates and the factors of ``inject``, which hardly move at the common
+      rate. Defaults to 1.
     - ``custom_keys`` (dict): Part of a name -> ``dict(lr_mult=, decay_mult=)``, in place of the factors above; the
       longest part that matches counts. Defaults to an empty dict.
 
@@ -114,7 +115,7 @@ def _multipliers(name: str, parameter: nn.Parameter, settings: dict) -> tuple[st
     if keys:
         custom = settings['custom_keys'][keys[-1]]
         return keys[-1], custom.get('lr_mult', 1.), custom.get('decay_mult', decay)
-    if '.positions.' in name and name.endswith('.gate'):
+    if '.positions.' in name and name.endswith(('.gate', '.inject')):
         return 'gates', settings['gate_lr_mult'], decay
     if '.positions.' in name and '.adapter.' in name:
         return 'adapters', settings['adapter_lr_mult'], decay

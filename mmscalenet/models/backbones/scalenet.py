@@ -9,8 +9,8 @@ from mmengine.registry import DefaultScope
 
 from mmscalenet.checkpoints import load_pretrained
 from mmscalenet.expansion import Expanded, expand, position_lists
-from mmscalenet.expansion.expand import check_drop_path_rate
 from mmscalenet.expansion.expanded import bind
+from mmscalenet.expansion.options import check_drop_path_rate
 
 #: Arguments of ``mmscalenet.expand`` that a config gives beside the parent's own.
 EXPAND_ARGUMENTS = tuple(inspect.signature(expand).parameters)[1:]
@@ -49,7 +49,8 @@ class ScaleNet(Expanded):
         super().__init__(**kwargs)
         self.before_expansion()
         expand(self, **options)
-        sizes = [f'{positions.num_base} blocks -> {len(positions)} positions'
+        sizes = [f'{positions.num_base} blocks -> {len(positions.layer_map)} positions'
+                 + f', {len(positions)} of them run' * (len(positions) < len(positions.layer_map))
                  for positions in position_lists(self).values()]
         print_log(f'{type(self).__name__}: {", ".join(sizes)}', logger='current')
 

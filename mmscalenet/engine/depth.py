@@ -1,0 +1,74 @@
+"""The depth of a model's expanded backbones: asked for on the command line, and kept in checkpoints."""
+import argparse
+from collections.abc import Iterator
+
+from mmengine.config import Config
+from torch import nn
+
+from mmscalenet.expansion import Expanded
+
+from .cli import full_type
+from .errors import UsageError
+
+
+def expanded_backbones(model: nn.Module) -> dict[str, Expanded]:
+    """The expanded backbones in a model by their names."""
+    return {name: module for name, module in model.named_modules() if isinstance(module, Expanded)}
+
+
+def add_depth_argument(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--depth', nargs='+', type=int, metavar='N', help='how many positions of the grown backbone '
+                        'run; for Swin of all stages together, or one number a stage; default: as trained')
+
+
+def use_depth(cfg: Config, depth: list[int] | None) -> None:
+    """Have the grown backbones of a config run at ``depth``, what ``--depth`` gives; None leaves them as they are.
+
+    Raises:
+        UsageError: If the config has none.
+    """
+    if depth is None:
+        return
+    found = list(grown_configs(cfg.model))
+    for backbone in found:
+        backbone['depth'] = depth[0] if len(depth) == 1 else depth
+    if not found:
+        raise UsageError('--depth needs a config with a ScaleNet backbone, whose depth can change, and this one has '
+                         'none.')
+
+
+def grown_configs(part: object) -> Iterator[dict]:
+    """The configs of ScaleNet backbones in that of a model."""
+    if isinstance(part, dict):
+        if 'ScaleNet' in full_type(part):
+            yield part
+        for value in part.values():
+            yield from grown_configs(value)
+    elif isinstance(part, (list, tuple)):
+        for value in part:
+            yield from grown_configs(value)
+
+
+def let_depth_change(cfg: Config) -> None:
+    """Tell DistributedDataParallel of a config whose backbone does not always run as a whole that parameters may get no
+    gradient."""
+    hooks = [hook for hook in cfg.get('custom_hooks') or [] if isinstance(hook, dict)]
+    if any(full_type(hook).endswith('DepthHook') for hook in hooks) or any(
+            backbone.get('depth') is not None for backbone in grown_configs(cfg.get('model'))):
+        cfg.find_unused_parameters = True
+        if cfg.get('model_wrapper_cfg') and full_type(cfg.model_wrapper_cfg).endswith('DistributedDataParallel'):
+            cfg.model_wrapper_cfg.find_unused_parameters = True
+
+
+def keep_depth(model: nn.Module, checkpoint: dict) -> None:
+    """Write into a checkpoint at which depth its weights are to be run."""
+    checkpoint.setdefault('meta', {})['depth'] = {
+        name: backbone.active_depth for name, backbone in expanded_backbones(model).items()}
+
+
+def take_depth(model: nn.Module, checkpoint: dict) -> None:
+    """Run a model at the depth that the checkpoint it was loaded from says, where its config says none."""
+    kept = (checkpoint.get('meta') or {}).get('depth') or {}
+    for name, backbone in expanded_backbones(model).items():
+        if name in kept and backbone.chosen_depth is None:
+            backbone.set_depth(kept[name])

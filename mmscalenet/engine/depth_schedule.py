@@ -1,0 +1,50 @@
+"""At which depth each iteration of a training runs: the same on all ranks and when resumed. No torch, no runner."""
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DepthSchedule:
+    """Depths over iterations, which count from 0.
+
+    ::
+
+        grow      base | full                        from ``begin`` on
+        ramp      base | base or full, drawn | full  the chance of full rises from ``begin`` and is 1 from ``end`` on
+        elastic   base | one of ``depths``, drawn    from ``begin`` on
+
+    Args:
+        mode (str): 'grow', 'ramp' or 'elastic'.
+        depths (Sequence[int]): Ascending, from the base's depth to the full one; what 'elastic' draws from.
+        begin (int): The first iteration that may run deeper than the base.
+        end (int): The first iteration of 'ramp' that certainly runs at the full depth. Defaults to 0.
+        sandwich (int): Iterations of a step of the optimizer, the first of which runs at the smallest depth, the second
+            at the largest. Defaults to 0: all are drawn.
+        seed (int): Seed of the draws. Defaults to 0.
+    """
+    mode: str
+    depths: Sequence[int]
+    begin: int
+    end: int = 0
+    sandwich: int = 0
+    seed: int = 0
+
+    def at(self, iteration: int) -> int:
+        """The depth that the iteration trains."""
+        if iteration < self.begin:
+            return self.depths[0]
+        if self.mode == 'grow' or (self.mode == 'ramp' and iteration >= self.end):
+            return self.depths[-1]
+        draw = random.Random(f'{self.seed} {iteration}')  # of its own, so that it does not depend on what ran before
+        if self.mode == 'ramp':
+            chance = (iteration - self.begin + 1) / (self.end - self.begin + 1)
+            return self.depths[-1 if draw.random() < chance else 0]
+        if self.sandwich and iteration % self.sandwich < 2:
+            return self.depths[-(iteration % self.sandwich)]
+        return draw.choice(self.depths)
+
+    def settled(self, iteration: int) -> int:
+        """The depth at which the net that this iteration left is evaluated: the base's before ``begin``, then the full
+        one."""
+        return self.depths[0 if iteration < self.begin else -1]

@@ -1,0 +1,64 @@
+"""The core's input, added again: ``x = x + alpha * e`` with e, what entered the core, and alpha, learnt from 0.
+
+Before every added pass through the core and before what follows it, so that a pass does not lose what the one before
+was given. Looped language models with it: arXiv 2609.19107; earlier arXiv 2502.05171.
+
+::
+
+    core (1, 2)    0 1 2 1 2 3
+    adds e             ^   ^      (e is the input of position 1)
+"""
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+
+import torch.nn as nn
+from torch import Tensor
+
+from .layer_map import added_positions, default_core
+
+
+def core_of(layer_map: object, depth: int, core: Sequence[int] | None) -> tuple[int, int]:
+    """First and last block of the core of a named map.
+
+    Raises:
+        ValueError: If the map has no part that runs again as a whole.
+    """
+    if layer_map == 'cyclic':
+        return 0, depth - 1
+    if layer_map == 'middle_cycle':
+        return tuple(core or default_core(depth))
+    raise ValueError(f'inject=True is not possible with layer_map={layer_map!r}: there is no core that runs again as a '
+                     "whole; it goes with 'middle_cycle' and 'cyclic'")
+
+
+def injections(layer_map: Sequence[int], core: tuple[int, int]) -> list[int]:
+    """The positions to whose input that of the core is added."""
+    added = added_positions(layer_map)
+    if not any(added):
+        return []
+    starts = [p for p, block in enumerate(layer_map) if added[p] and block == core[0]]
+    return starts + [p for p, block in enumerate(layer_map) if block == core[1] + 1]
+
+
+def with_core_input(positions: Sequence[tuple[nn.Module, nn.Module]], entry: int) -> Iterator[Callable]:
+    """Yield the (position, block) pairs as calls; those with a factor add what went into the one at index ``entry``.
+
+    What is kept lives as long as one pass through the iterator.
+    """
+    kept: list[Tensor] = []
+    for index, (position, block) in enumerate(positions):
+        run = partial(position, block)
+        if index == entry:
+            run = partial(_keep, kept, run)
+        elif position.inject is not None:
+            run = partial(_add, kept, position.inject, run)
+        yield run
+
+
+def _keep(kept: list[Tensor], run: Callable, x: Tensor, *args, **kwargs) -> Tensor:
+    kept.append(x)
+    return run(x, *args, **kwargs)
+
+
+def _add(kept: list[Tensor], factor: Tensor, run: Callable, x: Tensor, *args, **kwargs) -> Tensor:
+    return run(x + factor * kept[0], *args, **kwargs)

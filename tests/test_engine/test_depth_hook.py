@@ -1,0 +1,277 @@
+"""DepthHook in real runs: what trains when, after --resume, in two processes, and what a checkpoint is tested at."""
+import json
+import pickle
+import re
+from copy import deepcopy
+from pathlib import Path
+
+import pytest
+import torch
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from mmengine.runner import Runner
+from torch.utils.flop_counter import FlopCounterMode
+
+from mmscalenet.engine.depth_schedule import DepthSchedule
+
+TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+GROW = dict(type='mmscalenet.DepthHook', mode='grow', begin=2)
+ADAMW = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=1e-2, weight_decay=0.1))
+
+
+def run_of(fields: dict, hook: dict, **changes) -> dict:
+    """``cls_fields``: an epoch is 2 iterations; the base has 2 blocks, the full net 4 positions."""
+    return deepcopy(fields) | dict(custom_hooks=[hook], optim_wrapper=ADAMW) | changes
+
+
+def state(path: Path) -> dict:
+    return torch.load(path, map_location='cpu', weights_only=False)
+
+
+def depths_logged(work_dir: Path) -> list[int]:
+    lines = [json.loads(line) for path in sorted(work_dir.glob('*/vis_data/scalars.json'))
+             for line in path.read_text().splitlines()]
+    return [line['depth'] for line in lines if 'depth' in line]
+
+
+def test_schedules():
+    grow = DepthSchedule('grow', [4, 8], 3)
+    assert [grow.at(i) for i in range(5)] == [4, 4, 4, 8, 8] and grow.settled(2) == 4 and grow.settled(3) == 8
+    ramp = DepthSchedule('ramp', [4, 6, 8], 100, 1100)
+    drawn = [ramp.at(i) for i in range(2000)]
+    assert set(drawn[:100]) == {4} and set(drawn[1100:]) == {8} and set(drawn) == {4, 8}
+    for start, expected in ((100, .125), (350, .375), (600, .625), (850, .875)):
+        assert abs(sum(depth == 8 for depth in drawn[start:start + 250]) / 250 - expected) < 0.1
+    elastic, other = DepthSchedule('elastic', [4, 6, 8], 0), DepthSchedule('elastic', [4, 6, 8], 0, seed=1)
+    assert all(900 < sum(elastic.at(i) == depth for i in range(3000)) < 1100 for depth in (4, 6, 8))
+    assert [elastic.at(i) for i in range(50)] != [other.at(i) for i in range(50)]
+    sandwich = DepthSchedule('elastic', [4, 6, 8], 0, sandwich=3)
+    assert [{sandwich.at(i) for i in range(first, 60, 3)} for first in range(3)] == [{4}, {8}, {4, 6, 8}]
+
+
+def test_grows_with_the_moments_of_the_blocks(cls_fields, write_config, tool, tmp_path):
+    tool('train.py', write_config(run_of(cls_fields, GROW)))
+    work_dir = tmp_path / 'work_dirs/tiny'
+    assert depths_logged(work_dir) == [2, 2, 2, 2, 4, 4]
+    before, after = state(work_dir / 'epoch_2.pth'), state(work_dir / 'epoch_3.pth')
+    assert before['meta']['depth'] == {'backbone': [2]} and after['meta']['depth'] == {'backbone': [4]}
+    assert before['state_dict'].keys() == after['state_dict'].keys()
+    steps = {name: _step(before, after, name) for name in after['state_dict'] if _step(before, after, name)}
+    # 4 iterations before growth, 2 behind it: blocks and first positions have all 6, the added ones only 2
+    added = {name for name in steps if re.search(r'positions\.[23]\.', name)}
+    assert added and all(steps[name] == (None, 2) for name in added)
+    assert all(count == (4, 6) for name, count in steps.items() if name not in added)
+    start = {name: value for name, value in state(work_dir / 'epoch_1.pth')['state_dict'].items() if name in added}
+    for name, value in start.items():
+        assert torch.equal(before['state_dict'][name], value), f'{name} moved or decayed before it ran'
+        assert not torch.equal(after['state_dict'][name], value) or 'down' in name or not value.any()
+
+
+def _step(before: dict, after: dict, name: str):
+    """Steps of the optimizer that a parameter has had in both checkpoints; parameters come in the model's order."""
+    names = [key for key in after['state_dict'] if not key.endswith('layer_map') and 'data_preprocessor' not in key]
+    if name not in names:
+        return None
+    index = names.index(name)
+    return tuple(int(part['optimizer']['state'][index]['step']) if index in part['optimizer']['state'] else None
+                 for part in (before, after))
+
+
+@pytest.mark.parametrize('hook', [
+    dict(mode='grow', begin=0.67),
+    dict(mode='ramp', begin=1, end=0.9),
+    dict(mode='elastic'),
+    dict(mode='elastic', depths=[2, 4], begin=2, by_epoch=False, seed=3),
+], ids=lambda hook: hook['mode'])
+def test_resumed_it_goes_on_as_if_it_had_not_stopped(hook, cls_fields, write_config, tool, tmp_path):
+    fields = run_of(cls_fields, dict(type='mmscalenet.DepthHook', **hook))
+    fields['train_cfg']['max_epochs'] = 5
+    fields['train_dataloader']['sampler']['shuffle'] = False
+    tool('train.py', write_config(fields, 'whole'))
+    tool('train.py', write_config(fields, 'cut'), '--work-dir', 'work_dirs/cut')
+    for epoch in (4, 5):
+        (tmp_path / f'work_dirs/cut/epoch_{epoch}.pth').unlink()
+    tool('train.py', write_config(fields, 'cut'), '--work-dir', 'work_dirs/cut', '--resume')
+    one, two = (state(tmp_path / f'work_dirs/{name}/epoch_5.pth') for name in ('whole', 'cut'))
+    assert all(torch.equal(value, two['state_dict'][name]) for name, value in one['state_dict'].items())
+    logged = depths_logged(tmp_path / 'work_dirs/whole')
+    assert len(set(logged)) > 1 and depths_logged(tmp_path / 'work_dirs/cut') == logged + logged[6:]
+
+
+def test_a_checkpoint_is_tested_at_its_depth(cls_fields, write_config, tool, tmp_path, capsys):
+    fields = run_of(cls_fields, GROW)
+    fields['test_evaluator'] = fields['val_evaluator'] = dict(type='Accuracy', topk=(1, ))
+    config = write_config(fields)
+    tool('train.py', config, '--no-validate')
+    seen = {}
+    for name, epoch, options in (('young', 2, []), ('base', 2, ['--depth', 2]), ('full', 2, ['--depth', 4]),
+                                 ('old', 3, []), ('old full', 3, ['--depth', 4]), ('old 3', 3, ['--depth', 3])):
+        tool('test.py', config, f'work_dirs/tiny/epoch_{epoch}.pth', '--out', 'out.pkl', *options)
+        seen[name] = torch.stack([part['pred_score'] for part in pickle.loads(Path('out.pkl').read_bytes())])
+    assert torch.equal(seen['young'], seen['base']) and not torch.equal(seen['young'], seen['full'])
+    assert torch.equal(seen['old'], seen['old full']) and not torch.equal(seen['old'], seen['old 3'])
+
+
+def test_evaluated_while_it_trains_at_the_depth_it_has(cls_fields, write_config, tool, tmp_path):
+    """Whatever depth the last iteration drew."""
+    tool('train.py', write_config(run_of(cls_fields, dict(type='mmscalenet.DepthHook', mode='elastic', begin=2))))
+    assert [state(tmp_path / f'work_dirs/tiny/epoch_{epoch}.pth')['meta']['depth']['backbone'] for epoch in (1, 2, 3)] \
+        == [[2], [2], [4]]
+
+
+@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('hook', [dict(mode='grow', begin=1), dict(mode='elastic', sandwich=True)],
+                         ids=lambda hook: hook['mode'])
+def test_two_processes_equal_the_joint_batch(hook, with_cp, cls_fields, write_config, tool, shell, tmp_path):
+    """With accumulation, so that a position may run in one part of a step alone. Momentum buffers hold gradients."""
+    fields = cls_fields | dict(custom_hooks=[dict(type='mmscalenet.DepthHook', **hook)])
+    fields['train_cfg'] = dict(by_epoch=True, max_epochs=2)
+    fields['optim_wrapper'] = dict(type='OptimWrapper', accumulative_counts=2,
+                                   optimizer=dict(type='SGD', lr=0.1, momentum=0.9, weight_decay=0.1))
+    fields['model']['head']['init_cfg'] = dict(type='Normal', layer='Linear', std=0.5)
+    fields['model']['backbone']['with_cp'] = with_cp
+    fields['train_dataloader']['sampler']['shuffle'] = False
+    for name in ('val_dataloader', 'val_cfg', 'val_evaluator'):
+        del fields[name]
+    tool('train.py', write_config(fields, 'joint'))
+    halves = deepcopy(fields)
+    halves['train_dataloader']['batch_size'] = 2
+    result = shell('bash', TOOLS / 'dist_train.sh', write_config(halves, 'halves'), 2)
+    assert result.returncode == 0, result.stderr[-3000:]
+    one, two = (state(tmp_path / f'work_dirs/{name}/epoch_2.pth') for name in ('joint', 'halves'))
+    moved = 0
+    for name, value in one['state_dict'].items():
+        torch.testing.assert_close(two['state_dict'][name], value, rtol=0, atol=2e-5)
+        moved += 1
+    assert moved > 30 and one['optimizer']['state'].keys() == two['optimizer']['state'].keys()
+
+
+@pytest.mark.parametrize('task', ['det', 'seg'])
+def test_two_processes_of_the_other_tasks(task, request, write_config, shell, tmp_path):
+    """Swin: nothing waits for a gradient that does not come."""
+    fields = request.getfixturevalue(f'{task}_fields')
+    fields['custom_hooks'] = [dict(type='mmscalenet.DepthHook', mode='elastic')]
+    fields['train_cfg'].update(dict(max_epochs=4) if task == 'det' else dict(max_iters=4, val_interval=4))
+    fields['visualizer']['vis_backends'] = [dict(type='LocalVisBackend')]
+    result = shell('bash', TOOLS / 'dist_train.sh', write_config(fields), 2, '--no-validate')
+    assert result.returncode == 0, result.stderr[-3000:]
+    logged = depths_logged(tmp_path / 'work_dirs/tiny')
+    assert len(logged) == 4 and len(set(logged)) > 1 and set(logged) <= {8, 10, 12, 14, 16}
+
+
+@pytest.mark.parametrize('task', ['det', 'seg'])
+def test_the_other_tasks(task, request, write_config, tool, tmp_path):
+    """Swin, with EMA (and on a segmentor mixed precision): grown in the middle, then tested at every depth."""
+    fields = request.getfixturevalue(f'{task}_fields')
+    fields['custom_hooks'] = [dict(type='mmscalenet.DepthHook', mode='grow', begin=0.5), dict(type='EMAHook')]
+    if task == 'seg':
+        fields['train_cfg'].update(max_iters=4, val_interval=4)
+        fields['default_hooks']['checkpoint']['interval'] = 1
+        fields['visualizer']['vis_backends'] = [dict(type='LocalVisBackend')]
+    config = write_config(fields)
+    tool('train.py', config, *(['--amp'] if task == 'seg' else []))
+    work_dir = tmp_path / 'work_dirs/tiny'
+    logged = depths_logged(work_dir)
+    assert logged == [8] * (len(logged) // 2) + [16] * (len(logged) // 2) and len(logged) > 1
+    last = sorted(work_dir.glob('*.pth'))[-1]
+    for depth in ('8', '12', '16'):
+        tool('test.py', config, last, '--depth', depth)
+    tool('test.py', config, last, '--depth', '2', '4', '2', '2')
+
+
+@pytest.mark.parametrize('options', [dict(share=False, adapter=None), dict(unshare='norms')], ids=['copies', 'norms'])
+def test_what_is_copied_is_copied_when_it_begins_to_run(options, cls_fields, write_config, tool, tmp_path):
+    cls_fields['model']['backbone'].update(options)
+    hooks = [GROW, dict(type='EMAHook', momentum=0.5)]
+    fields = run_of(cls_fields, GROW, custom_hooks=hooks)
+    # after growth nothing moves any more, so that the copies show what they started from
+    fields['param_scheduler'] = [dict(type='MultiStepLR', by_epoch=True, milestones=[2], gamma=0.)]
+    fields['optim_wrapper'] = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.5))
+    tool('train.py', write_config(fields), '--no-validate')
+    weights = state(tmp_path / 'work_dirs/tiny/epoch_3.pth')['state_dict']
+    if 'unshare' in options:
+        pairs = [(f'backbone.layers.positions.{p}.norm{n}.', f'backbone.layers.{p - 2}.ln{n}.') for p in (2, 3)
+                 for n in (1, 2)]
+    else:
+        pairs = [(f'backbone.layers.{p}.', f'backbone.layers.{p - 2}.') for p in (2, 3)]
+    compared = 0
+    for own, source in pairs:
+        for name in weights:
+            if name.startswith(own):
+                torch.testing.assert_close(weights[name], weights[source + name.removeprefix(own)])
+                compared += 1
+    assert compared >= 8
+
+
+def test_less_is_run_before_growth(cls_fields, write_config):
+    """Time would say the same on a quiet machine; what torch counts says it on any."""
+    cfg = Config(cls_fields)
+    cfg.model.backbone.arch.num_layers = 6
+    cfg.model.backbone.adapter = None
+    init_default_scope('mmpretrain')
+    backbone = MODELS.build(cfg.model.backbone)
+    counted = []
+    for depth in (6, 9, 12):
+        backbone.set_depth(depth)
+        with FlopCounterMode(display=False) as counter:
+            backbone(torch.randn(1, 3, 32, 32))[0].sum().backward()
+        counted.append(counter.get_total_flops())
+    assert counted[1] - counted[0] == counted[2] - counted[1] > 0.4 * counted[0]
+
+
+@pytest.mark.parametrize('hook, message', [
+    (dict(mode='shrink'), "mode='shrink' is not allowed; allowed are 'grow', 'ramp', 'elastic'"),
+    (dict(begin=3), 'begin=3 is iteration 6, and the run ends after 6'),
+    (dict(begin=7, by_epoch=False), 'begin=7 is iteration 7'),
+    (dict(begin=0), 'begin=0 is the start of the run'),
+    (dict(begin=1.5), 'begin=1.5 is not allowed; give a part of the run'),
+    (dict(begin='late'), "begin='late' is not allowed"),
+    (dict(mode='ramp', begin=2, end=1), 'end=1 is iteration 2; allowed is what lies after begin'),
+    (dict(mode='ramp', begin=1, end=4), 'end=4 is iteration 8'),
+    (dict(end=2), "end=2 goes with mode='ramp'"),
+    (dict(depths=[2, 4]), "depths=.2, 4. goes with mode='elastic'"),
+    (dict(mode='elastic', depths=[4]), '.4. is one depth'),
+    (dict(mode='elastic', depths=[2, 5]), '5 is not allowed; the net can run at 2, 3, 4'),
+    (dict(mode='elastic', sandwich=True), 'accumulative_counts of 2 or more; it is 1'),
+])
+def test_bad_arguments(hook, message, cls_fields, write_config, tool, capsys):
+    with pytest.raises(SystemExit):
+        tool('train.py', write_config(run_of(cls_fields, dict(type='mmscalenet.DepthHook', **hook))))
+    error = capsys.readouterr().err
+    assert re.search(f'error: DepthHook: .*{message}', error), error
+    assert not list(Path('work_dirs').rglob('*.pth'))
+
+
+@pytest.mark.parametrize('backbone, message', [
+    (dict(scale=1), '.2. is one depth, .*scale above 1'),
+    (dict(depth=3), 'the backbone has depth=3, and the hook sets the depth too'),
+    (dict(type='VisionTransformer', scale=None), 'ImageClassifier has no expanded backbone'),
+])
+def test_bad_models(backbone, message, cls_fields, write_config, tool, capsys):
+    cls_fields['model']['backbone'].update(backbone)
+    if backbone.get('scale', 0) is None:
+        del cls_fields['model']['backbone']['scale']
+    with pytest.raises(SystemExit):
+        tool('train.py', write_config(run_of(cls_fields, GROW)))
+    assert re.search(f'error: DepthHook: .*{message}', capsys.readouterr().err)
+
+
+def test_depth_on_the_command_line_needs_a_grown_backbone(cls_fields, write_config, tool, capsys):
+    tool('train.py', write_config(cls_fields), '--no-validate')
+    with pytest.raises(SystemExit):
+        tool('test.py', write_config(cls_fields), 'work_dirs/tiny/epoch_3.pth', '--depth', 5)
+    assert 'depth=5 is not allowed; allowed are 2 to 4' in capsys.readouterr().err
+    cls_fields['model']['backbone']['type'] = 'VisionTransformer'
+    with pytest.raises(SystemExit):
+        tool('test.py', write_config(cls_fields), 'work_dirs/tiny/epoch_3.pth', '--depth', 5)
+    assert '--depth needs a config with a ScaleNet backbone' in capsys.readouterr().err
+
+
+def test_our_own_runner_says_what_is_missing(cls_fields, monkeypatch, tmp_path):
+    """A runner that is not built by tools/train.py, under DistributedDataParallel without what the hook needs."""
+    monkeypatch.chdir(tmp_path)
+    fields = run_of(cls_fields, GROW, work_dir='work_dirs/own')
+    runner = Runner.from_cfg(Config(fields))
+    assert [type(hook).__name__ for hook in runner.hooks].count('DepthHook') == 1
+    runner.train()
+    assert state(tmp_path / 'work_dirs/own/epoch_3.pth')['meta']['depth'] == {'backbone': [4]}
