@@ -23,7 +23,7 @@ import mmscalenet
 from mmscalenet.checkpoints import CheckpointError
 from mmscalenet.engine import ResumeError, UsageError, check_checkpoint, one_line_errors, read_config
 from mmscalenet.engine.growing import grow_checkpoint
-from mmscalenet.engine.grown_config import grown_settings, write_grown
+from mmscalenet.engine.grown_config import grown_settings, read_base, write_grown
 from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
 from mmscalenet.tables import align
 
@@ -31,15 +31,15 @@ ROOT = Path(__file__).resolve().parent
 sys.path.append(str(ROOT / 'analysis_tools'))
 
 
-def find_config(path: str) -> Path:
+def find_config(path: str) -> str:
     """The config, or the newest one in a work directory."""
     if not os.path.isdir(path):
-        return Path(path)
+        return path
     found = sorted(Path(path).glob('*.py'), key=os.path.getmtime)
     if not found:
         raise UsageError(f'there is no config in "{path}". Give the config itself, or a folder that tools/train.py '
                          'wrote.')
-    return found[-1]
+    return str(found[-1])
 
 
 def number(text: str) -> float:
@@ -76,7 +76,7 @@ def figures(cfg: Config, shape: list[int] | None) -> list[str]:
 
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument('config', help='config of the base, or the work directory of its run')
+    parser.add_argument('config', help='config of the base, e.g. mmdet::swin/NAME.py, or the work directory of its run')
     parser.add_argument('checkpoint', help='what its training left')
     parser.add_argument('--scale', nargs='+', type=number, default=[2], help='positions per block, for Swin also one a '
                         'stage; default: 2')
@@ -86,17 +86,20 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--name', help='name of config and checkpoint; default: that of the config and "_grown"')
     parser.add_argument('--shape', nargs='+', type=int, help='height and width at which multiply-adds are counted; '
                         'default: img_size of the backbone, or 224')
+    parser.add_argument('--trusted', action='store_true', help='checkpoint and grown config may run code: only if you '
+                        'trust the origin of the first')
     return parser.parse_args()
 
 
-def write(args: argparse.Namespace, source: Path, base: Config, name: str) -> tuple[Config, dict]:
+def write(args: argparse.Namespace, source: str, base: Config, name: str) -> tuple[Config, dict]:
     """Write the folder, which gets its name when all is in it; the config and what its checkpoint holds."""
     args.out.parent.mkdir(parents=True, exist_ok=True)
     # beside the folder, so that paths relative to it are right before it has its name
     with tempfile.TemporaryDirectory(prefix=f'.{args.out.name}.', dir=args.out.parent) as folder:
         config = Path(folder) / f'{name}.py'
         settings = grown_settings(base, expand_options(args)) | dict(load_from=f'{{{{ fileDirname }}}}/{name}.pth')
-        write_grown(config, os.path.relpath(source, folder), settings)
+        settings |= dict(trusted=True) if args.trusted else {}
+        write_grown(config, source if '::' in source else os.path.relpath(source, folder), settings)
         cfg = read_config(str(config))
         cfg.load_from = str(args.out.resolve() / f'{name}.pth')  # where it will be
         grown = grow(args.checkpoint, cfg)
@@ -118,15 +121,21 @@ def grow(checkpoint: str, cfg: Config) -> dict:
         return grow_checkpoint(checkpoint, cfg, weights_only=True)
 
 
+def has_ended(cfg: Config, meta: dict) -> bool:
+    """Whether the run has come to the end that the config gives it."""
+    train = cfg.get('train_cfg') or {}
+    return any(meta[name] >= (train.get(f'max_{name}s') or float('inf')) for name in ('epoch', 'iter'))
+
+
 @one_line_errors
 def main() -> None:
     args = parse_args()
     check_checkpoint(args.checkpoint, 'checkpoint')
     source = find_config(args.config)
-    base = read_config(str(source))
+    base = read_base(source)
     if args.out.exists():
         raise UsageError(f'--out "{args.out}" exists already; name another folder, or remove it.')
-    name = args.name or f'{source.stem}_grown'
+    name = args.name or f'{Path(source).stem}_grown'
     if Path(name).name != name:
         raise UsageError(f'--name "{name}" is not allowed: it is the name of two files in the folder.')
     MMLogger.get_instance('grow', log_level='WARNING')
@@ -146,6 +155,8 @@ def main() -> None:
     if 'optimizer' in grown:
         print('To go on inside the same run, with the state of its optimizer, at its iteration of the schedule:\n'
               f'    {train} {shlex.quote(str(config))} --resume {shlex.quote(str(checkpoint))}')
+        if has_ended(cfg, grown['meta']):
+            print('which is at its end: the config first needs a longer train_cfg, and a schedule for it.')
     else:
         print('The checkpoint holds weights alone: the run that it is of cannot be gone on with.')
 

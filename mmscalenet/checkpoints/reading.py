@@ -130,7 +130,7 @@ def _read_torch(path: Path, name: str, head: bytes, trusted: bool) -> object:
             f'{name}: refused, as reading it would call {error}, which no checkpoint of weights needs: such files can '
             'run any code. If you trust its origin, say trusted=True: beside the checkpoint in the init_cfg of a '
             'ScaleNet backbone or a PretrainedHead, to tools/train.py and test.py with --cfg-options trusted=True for '
-            'all other files, to convert_backbone.py with --trusted'
+            'all other files, to grow.py and convert_backbone.py with --trusted'
         ) from None
     except Exception as error:
         raise CheckpointError(f'{name}: truncated, damaged or not written by torch.save; download or copy it again '

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from .cli import LIBRARIES, full_type
+from .cli import LIBRARIES, full_type, library_of, read_config
 from .errors import UsageError
 
 #: Class of a backbone -> the one that grows it.
@@ -34,6 +34,27 @@ def scalenet_options(cfg: Config) -> dict[str, str]:
     return options
 
 
+def read_base(path: str) -> Config:
+    """A config that another is to inherit from: a file, or what a library ships, as ``'mmdet::swin/...'``.
+
+    Raises:
+        UsageError: If it does not exist, or no plain config can inherit from it.
+    """
+    if '::' not in path:
+        read_config(path)  # says what is missing
+        path = os.path.abspath(path)
+    try:
+        cfg = Config.fromstring(f'_base_ = {path!r}', '.py')
+    except (FileNotFoundError, ImportError, KeyError, ValueError) as error:
+        raise UsageError(f'config "{path}" does not exist, or its library does not say where it is: {error}') from None
+    except RuntimeError:  # mmengine's, of configs that import classes
+        raise UsageError(f'config "{path}" is of mmengine\'s newer style, which a plain config cannot inherit from. '
+                         'Give the work directory of its run, which keeps a plain one.') from None
+    if library_of(cfg):  # also where a work directory's names classes by their modules
+        cfg.default_scope = library_of(cfg)
+    return cfg
+
+
 def grown_settings(cfg: Config, options: dict) -> dict:
     """What a config that inherits from ``cfg`` has to say for its backbone to be grown.
 
@@ -56,9 +77,11 @@ def grown_settings(cfg: Config, options: dict) -> dict:
         options = dict(depth=None) | options
     if 'adapter' in backbone and isinstance(options.get('adapter'), dict):  # in its place, not merged into it
         options = options | dict(adapter=dict(_delete_=True) | options['adapter'])
+    imports = cfg.get('custom_imports') or {}
+    names = imports.get('imports') or []
     settings = dict(
-        custom_imports=dict(imports=[*(cfg.get('custom_imports') or {}).get('imports', []), 'mmscalenet'],
-                            allow_failed_imports=False),
+        custom_imports=dict(imports=[*([names] if isinstance(names, str) else names), 'mmscalenet'],
+                            allow_failed_imports=imports.get('allow_failed_imports', False)),
         model=dict(backbone=grows | options))
     # what a work directory's config says of its own run; a new run would write into that folder
     settings |= {key: value for key, value in (('work_dir', None), ('resume', False)) if cfg.get(key)}

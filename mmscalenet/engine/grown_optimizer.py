@@ -67,7 +67,7 @@ def grow_optimizer(model: nn.Module, cfg: Config, run: dict) -> tuple[dict, list
 def _shrink(part: object) -> object:
     """The config of the base's model: that of the grown one, with a ScaleNet that adds nothing."""
     if isinstance(part, (list, tuple)):
-        return [_shrink(entry) for entry in part]
+        return type(part)(_shrink(entry) for entry in part)
     if not isinstance(part, dict):
         return part
     part = ConfigDict({key: _shrink(entry) for key, entry in part.items()})

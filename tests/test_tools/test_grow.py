@@ -1,11 +1,19 @@
 """tools/grow.py: what was trained grows, is tested as it was, and trains on."""
 import pickle
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
+from test_new_style_config import CONFIG
+from test_train_options import refused
+from test_unsafe_checkpoints import Attack
+
+from mmscalenet.engine.grown_config import read_base
 
 #: Keys of the tiny models' own backbones, with which a plain parent is built.
 PARENTS = dict(cls='VisionTransformer', det='SwinTransformer', seg='SwinTransformer')
@@ -146,3 +154,91 @@ def test_what_is_refused_leaves_nothing(arguments, message, cls_fields, write_co
         tool('grow.py', *(argument.format(**names) for argument in arguments))
     assert message in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
+def test_a_run_at_its_end_says_so(trained, tool, tmp_path, capsys):
+    config, checkpoint = trained('cls')
+    for epoch, ended in ((2, False), (3, True)):
+        capsys.readouterr()
+        tool('grow.py', config, checkpoint.with_name(f'epoch_{epoch}.pth'), '--out', f'grown{epoch}')
+        assert ('which is at its end' in capsys.readouterr().out) is ended
+
+
+def test_what_cannot_go_on_still_grows(trained, tool, tmp_path, capsys):
+    config, checkpoint = trained('cls')
+    run = torch.load(checkpoint, weights_only=False)
+    run['meta']['cfg'] = "optim_wrapper = dict(optimizer=dict(type='Lion'))"
+    torch.save(run, 'lion.pth')
+    capsys.readouterr()
+    tool('grow.py', config, 'lion.pth', '--out', 'grown')
+    printed = capsys.readouterr()
+    assert 'the run was trained with Lion' in printed.err and '--resume' not in printed.out
+    tool('train.py', 'grown/base_cls_grown.py', '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+
+
+def test_imports_of_the_config_are_kept(trained, tool, tmp_path):
+    config, checkpoint = trained('cls', custom_imports=dict(imports='json', allow_failed_imports=True))
+    tool('grow.py', config, checkpoint, '--out', 'grown')
+    assert Config.fromfile('grown/base_cls_grown.py').custom_imports == dict(
+        imports=['json', 'mmscalenet'], allow_failed_imports=True)
+
+
+def test_config_that_a_library_ships(tool, tmp_path, capsys):
+    path = 'mmpretrain::deit/deit-tiny_4xb256_in1k.py'
+    init_default_scope('mmpretrain')
+    torch.save(dict(state_dict=MODELS.build(read_base(path).model).state_dict()), 'tiny.pth')
+    tool('grow.py', path, 'tiny.pth', '--out', 'grown')
+    grown = Path('grown/deit-tiny_4xb256_in1k_grown')
+    assert grown.with_suffix('.py').read_text().startswith(f'_base_ = {path!r}\n')
+    model = MODELS.build(Config.fromfile(grown.with_suffix('.py')).model)
+    model.load_state_dict(torch.load(grown.with_suffix('.pth'), weights_only=False)['state_dict'])
+    assert '"mmpretrain::none.py" does not exist' in refused(tool, capsys, 'grow.py', 'mmpretrain::none.py', 'tiny.pth',
+                                                              '--out', 'other')
+
+
+def test_config_of_classes(tiny_data, tool, tmp_path, capsys):
+    """A plain config cannot inherit from it; the copy in its work directory is plain."""
+    text = CONFIG.replace('type=ScaleNetSwin, scale=2,', 'type=SwinTransformer,').replace(
+        'from mmscalenet.models import ScaleNetSwin', 'from mmpretrain.models.backbones import SwinTransformer')
+    (tmp_path / 'classes.py').write_text(text.format(data=str(tiny_data / 'cls')))
+    tool('train.py', 'classes.py', '--no-validate')
+    line = refused(tool, capsys, 'grow.py', 'classes.py', 'work_dirs/classes/epoch_1.pth', '--out', 'grown')
+    assert 'newer style' in line and 'Give the work directory' in line
+    tool('grow.py', 'work_dirs/classes', 'work_dirs/classes/epoch_1.pth', '--out', 'grown')
+    tool('train.py', 'grown/classes_grown.py', '--no-validate')
+
+
+def test_backbone_of_another_library(det_fields, write_config, tool, tmp_path):
+    """mmpretrain's Swin in a detector, whose third stage grows."""
+    det_fields['model']['backbone'] = dict(
+        _delete_=True, type='mmpretrain.SwinTransformer', window_size=4, img_size=64, pad_small_map=True,
+        out_indices=(0, 1, 2, 3), arch=dict(embed_dims=8, depths=[2, 2, 2, 2], num_heads=[1, 1, 2, 2]))
+    det_fields['custom_imports'] = dict(imports=['mmpretrain.models'], allow_failed_imports=False)
+    config = write_config(det_fields, 'base')
+    tool('train.py', config, '--no-validate')
+    tool('grow.py', config, 'work_dirs/base/epoch_1.pth', '--scale', 1, 1, 2, 1, '--out', 'grown', '--shape', 64)
+    backbone = Config.fromfile('grown/base_grown.py').model.backbone
+    assert backbone.base == 'mmpretrain.SwinTransformer' and backbone.scale == [1, 1, 2, 1]
+    tool('train.py', 'grown/base_grown.py', '--no-validate')
+
+
+def test_a_checkpoint_that_would_run_code(trained, tool, tmp_path, capsys):
+    config, checkpoint = trained('cls')
+    run = torch.load(checkpoint, weights_only=False)
+    torch.save(dict(run, note=Attack(tmp_path / 'made')), 'attack.pth')
+    assert 'would call posix.mkdir' in refused(tool, capsys, 'grow.py', config, 'attack.pth', '--out', 'grown')
+    assert not Path('made').exists() and not Path('grown').exists()
+    tool('grow.py', config, 'attack.pth', '--out', 'grown', '--trusted')
+    assert Path('made').exists() and Config.fromfile('grown/base_cls_grown.py').trusted is True
+
+
+def test_from_another_folder(trained, shell, tool, tmp_path):
+    """As a process of its own; the command it prints is right from where it ran."""
+    config, checkpoint = trained('cls')
+    tools = Path(__file__).resolve().parents[2] / 'tools'
+    result = shell(sys.executable, tools / 'grow.py', config, checkpoint.with_name('epoch_2.pth'), '--out', 'a folder')
+    assert result.returncode == 0, result.stderr
+    _, script, *arguments = shlex.split(next(line for line in result.stdout.splitlines() if '--resume ' in line))
+    assert (tmp_path / script).resolve() == tools / 'train.py'
+    tool('train.py', *arguments, '--no-validate')
+    assert (tmp_path / 'work_dirs/base_cls_grown/epoch_3.pth').exists()
