@@ -249,7 +249,7 @@ def test_files(plan, tmp_path, capsys):
     (['--params', '1M', '--plot', 'plan.pdf'], '--plot "plan.pdf": the name must end in .png'),
     (['--params', '1M', '--cfg-options', 'model.backbone.type=ResNet'], 'ResNet, is none that is expanded here'),
     (['--params', '1M', '--cfg-options', 'model.backbone.type=mmscalenet.ScaleNetDeiT', 'model.backbone.gate=x'],
-     "the base cannot be built: gate='x'"),
+     "the config is refused: gate='x'"),
 ])
 def test_refused(tool, capsys, arguments, words):
     with pytest.raises(SystemExit):

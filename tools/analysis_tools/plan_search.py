@@ -50,10 +50,7 @@ class Search:
     def rows(self) -> list[Row]:
         """All sizes, in order, by what was measured piece by piece."""
         say('measuring the base')
-        try:
-            base = self.build(self.args.backbone, with_cp=True).to(self.args.device)
-        except (TypeError, ValueError) as error:
-            raise UsageError(f'the base cannot be built: {error}') from error
+        base = self.build(self.args.backbone, with_cp=True).to(self.args.device)
         costs = CostModel(base, self.shape, 0 if self.args.no_latency else self.args.runs)
         lists = [Blocks(len(positions), min(window_period(positions.blocks[0]), len(positions)))
                  for positions in position_lists(base).values()]
@@ -63,7 +60,7 @@ class Search:
             try:
                 with EmptyWeights():
                     net = self.build(True, **candidate.arguments())
-            except ValueError:  # the base was built, so it is this map that its other options do not go with
+            except UsageError:  # the base was built, so it is this map that its other options do not go with
                 refused += 1
                 continue
             figures = costs.figures(net)
