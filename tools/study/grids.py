@@ -10,6 +10,7 @@ from runs import Run
 SEEDS = range(5)
 CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py',
                swin='configs/study/swin-micro_3600i_fashion-mnist.py',
+               shallow_deit='configs/study/deit-shallow_8k_fashion-mnist.py',
                long_deit='configs/study/deit-micro_16k_fashion-mnist.py',
                dinov2='configs/study/dinov2-small_500i_fashion-crops.py')
 FORK = 0.7
@@ -178,6 +179,36 @@ def regime_few(family: str, seed: int) -> list[Run]:
     return regime(family, seed, few=True)
 
 
+def depths(family: str, seed: int) -> list[Run]:
+    """Nets of other depths from scratch for the base's whole budget: which depth is best for it?"""
+    arms = Arms(f't1_{family}_depths', family, seed, trunk_grid=f't1_{family}')
+    return [arms.scratch(f'scratch, {blocks} blocks', {f'{B}arch.num_layers': blocks}) for blocks in (2, 3, 4, 9, 12)]
+
+
+def shallow(family: str, seed: int) -> list[Run]:
+    """A base of 2 blocks, fewer than its budget would bear."""
+    arms = Arms(f't1_{family}_shallow', f'shallow_{family}', seed)
+    fork, blocks = arms.fork, f'{B}arch.num_layers'
+    interleaved = TWICE | {f'{B}layer_map': 'interleaved'}
+    return [
+        arms.base,
+        fork('shared', SHARED),
+        fork('interleaved', interleaved),
+        fork('interleaved, 1/N', interleaved | PART),
+        fork('shared, inject', SHARED | INJECT),
+        fork('ScaleNet', SCALENET),
+        fork('gate 0', GATED),
+        fork('stacked', STACKED),
+        fork('stacked, interleaved', interleaved | {f'{B}share': False}),
+        fork('base, adapters', ADAPTER),
+        *(fork(f'{arm}, at {at:g}', options, at=at) for at in (0.3, 0.5)
+          for arm, options in (('shared', SHARED), ('ScaleNet', SCALENET), ('stacked', STACKED))),
+        *(arms.scratch(f'scratch, {number} blocks', {blocks: number}) for number in (3, 4, 6)),
+        *(fork(f'{arm}, lr x{lr:g}', options, lr=lr, opponent=f'base, lr x{lr:g}' if options else 'base')
+          for lr in (0.5, 2) for arm, options in (('base', {}), ('ScaleNet', SCALENET), ('stacked', STACKED))),
+    ]
+
+
 def pretrained(family: str, seed: int) -> list[Run]:
     """Third tier: a real pretrained backbone, fine-tuned, and grown at 70 % of the budget."""
     arms = Arms(f't3_{family}', family, seed)
@@ -205,6 +236,8 @@ GRIDS: dict[str, Callable[[], list[Run]]] = {
     for suffix, make in (('', opponents), ('_few', few), ('_mechanisms', mechanisms),
                          ('_few_mechanisms', few_mechanisms))}
 GRIDS |= {
+    't1_deit_depths': _every_seed(depths, 'deit'),
+    't1_deit_shallow': _every_seed(shallow, 'deit'),
     't1_deit_regime': _every_seed(regime, 'deit'),
     't1_deit_regime_few': _every_seed(regime_few, 'deit'),
     't3_dinov2': _every_seed(pretrained, 'dinov2', range(3))}
