@@ -8,10 +8,11 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 
+from .binding import bind
 from .container import PositionList
 from .core import core_of, injections
 from .depths import activation_order, resolve
-from .expanded import Expanded, bind, position_lists
+from .expanded import Expanded, position_lists
 from .families import block_owners, checkpoints_itself, prepare_block
 from .layer_map import added_positions, position_of_block
 from .options import (
@@ -25,6 +26,7 @@ from .options import (
     period_of,
 )
 from .position import Position
+from .shared_block import SharedBlock
 
 
 def expand(backbone: nn.Module,
@@ -134,6 +136,7 @@ def expand(backbone: nn.Module,
         container = containers[name]
         for block in container.blocks:
             prepare_block(block)
+            block.__class__ = bind(SharedBlock, type(block))
         container.positions.to(next(container.blocks[0].parameters()))  # device and dtype
         container.train(backbone.training)
         setattr(owner, attribute, container)

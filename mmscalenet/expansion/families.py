@@ -41,7 +41,8 @@ SPLITS: dict[str, Split] = {
 
 def split_of(block: nn.Module) -> Split | None:
     """The split of a block, found by the class that defines its ``forward``; None for an unknown block."""
-    owner = next(c for c in type(block).__mro__ if 'forward' in vars(c))
+    kind = getattr(type(block), '_parts', [type(block)])[-1]  # of a block that positions run: its own class
+    owner = next(c for c in kind.__mro__ if 'forward' in vars(c))
     return SPLITS.get(f'{owner.__module__}.{owner.__qualname__}')
 
 
