@@ -168,6 +168,12 @@ class _Rebound:
         self.weights = {name[len(prefix):]: w for name, w in weights.items() if name.startswith(prefix)}
 
     def __call__(self, *args, **kwargs) -> Tensor:
+        for name in self.weights:
+            owner, _, leaf = name.rpartition('.')
+            part = self.module.get_submodule(owner)
+            if leaf in part._parameters and leaf in part.__dict__:  # the latter is read, the former replaced
+                raise RuntimeError(f'FSDP with use_orig_params=True keeps {name} where an adapter cannot replace it; '
+                                   'take use_orig_params=False, or fully_shard')
         return functional_call(self.module, self.weights, args, kwargs)
 
 
