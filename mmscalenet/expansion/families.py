@@ -76,12 +76,3 @@ def window_shift(block: nn.Module) -> int | None:
 def checkpoints_itself(block: nn.Module) -> bool:
     """Whether a block was built with ``with_cp``, in a forward that positions do not call."""
     return split_of(block) is not None and getattr(block, 'with_cp', False)
-
-
-def prepare_block(block: nn.Module) -> None:
-    """Switch off in a block what its positions take over: drop path, and the FFN's own residual."""
-    for module in block.modules():
-        if hasattr(module, 'drop_prob') and type(module).__name__ == 'DropPath':
-            module.drop_prob = 0.
-    if split_of(block) is not None:
-        block.ffn.add_identity = False

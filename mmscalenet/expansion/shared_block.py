@@ -5,9 +5,11 @@ So whatever is hung on the block sees every use: hooks, FSDP around it, checkpoi
 from collections.abc import Callable
 from functools import partial
 
+import torch.nn as nn
 from torch import Tensor
 
-from .binding import Bound
+from .binding import Bound, bind
+from .families import split_of
 from .position import Position
 
 
@@ -31,3 +33,27 @@ class SharedBlock(Bound):
 
 def _without_keyword(forward: Callable, *args, position: Position | None = None, **kwargs) -> Tensor:
     return forward(*args, *[position] * (position is not None), **kwargs)
+
+
+class Undropped(Bound):
+    """Mixed into the class of a block's drop path: it shows the base's rate and drops nothing, as positions do."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def prepare_block(block: nn.Module, with_cp: bool) -> None:
+    """Make a block one that positions run, and switch off in it what they take over: drop path, the FFN's own residual.
+
+    Args:
+        block (nn.Module): The block.
+        with_cp (bool): Whether its positions are recomputed in the backward pass, which the block then shows.
+    """
+    for module in block.modules():
+        if hasattr(module, 'drop_prob') and type(module).__name__ == 'DropPath':
+            module.__class__ = bind(Undropped, type(module))
+    if split_of(block) is not None:
+        block.ffn.add_identity = False
+        if hasattr(block, 'with_cp'):
+            block.with_cp = with_cp
+    block.__class__ = bind(SharedBlock, type(block))

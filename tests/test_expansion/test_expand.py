@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from mmcv.cnn.bricks import DropPath
 from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models import BEiTPretrainViT
 from mmseg.models import MixVisionTransformer
@@ -192,9 +193,11 @@ def test_drop_path_grows_linearly_over_positions(name):
     ours = build_scalenet(name, drop_path_rate=0.2)
     rates = [p.drop_path.drop_prob for positions in position_lists(ours).values() for p in positions.positions]
     torch.testing.assert_close(torch.tensor(rates), torch.linspace(0, 0.2, len(rates)))
-    inside = [m.drop_prob for positions in position_lists(ours).values() for b in positions.blocks
-              for m in b.modules() if hasattr(m, 'drop_prob')]
-    assert not any(inside)
+    inside = [m for positions in position_lists(ours).values() for b in positions.blocks for m in b.modules()
+              if isinstance(m, DropPath)]
+    ones = torch.ones(100, 1)
+    assert all(torch.equal(m.train()(ones), ones) for m in inside), 'blocks drop what positions drop already'
+    assert max(m.drop_prob for m in inside) == pytest.approx(0.2), 'the rate is still to be seen'
 
 
 def test_a_stage_of_one_block_has_nothing_to_alternate_with():

@@ -15,8 +15,9 @@ import torch
 from mmdet.models.backbones.swin import SwinBlock
 from mmengine.config import Config
 from mmengine.runner import Runner, turn_on_activation_checkpointing
+from mmpretrain.apis import get_model
+from mmpretrain.models.backbones.swin_transformer import SwinBlock as PretrainSwinBlock
 from mmpretrain.models.backbones.vision_transformer import TransformerEncoderLayer
-from mmpretrain.models.backbones.vision_transformer import VisionTransformer as PretrainViT
 from mmpretrain.models.utils import MultiheadAttention
 from mmseg.models import BEiT
 from parents import DEIT_ARCH, PARENTS, build_parent, build_scalenet, flatten, image, randomise
@@ -303,18 +304,20 @@ def test_flops_are_those_of_every_use(name):
 
 
 def test_what_the_libraries_own_tests_look_at():
-    """mmpretrain's and mmdet's test suites: blocks by index, their parts, and that they recompute."""
-    swin = build_scalenet('mmpretrain-swin', with_cp=True)
-    assert all(block.with_cp for stage in swin.stages for block in stage.blocks)
-    for stage in swin.stages:
-        for i in range(len(stage.blocks)):
-            assert stage.blocks[i].attn.shift_size == (0 if i % 2 == 0 else stage.blocks[i].attn.window_size // 2)
-            assert stage.blocks[i].ffn.embed_dims == stage.embed_dims
+    """Those of mmpretrain, mmdet and mmseg: blocks by index, their parts with the rates of drop path, ``with_cp``."""
+    for name, layer in (('mmpretrain-swin', PretrainSwinBlock), ('mmdet-swin', SwinBlock)):
+        swin = build_scalenet(name, with_cp=True, drop_path_rate=0.2, scale=1, adapter=None)
+        blocks = [stage.blocks[i] for stage in swin.stages for i in range(len(stage.blocks))]
+        assert [block.with_cp for block in blocks] == [True] * 10
+        assert [module.with_cp for module in swin.modules() if isinstance(module, layer)] == [True] * 10
+        for i, block in enumerate(blocks):
+            assert block.ffn.dropout_layer.drop_prob == pytest.approx(0.2 / 9 * i)
+            assert block.attn.drop.drop_prob == pytest.approx(0.2 / 9 * i)
     deit = build_scalenet('mmpretrain-vit', drop_path_rate=0.1, scale=1, adapter=None)
-    rates = [layer.drop_path.drop_prob for layer in deit.layers]
-    assert [round(rate, 4) for rate in rates] == [0, 0.0333, 0.0667, 0.1]
-    assert [layer.attn.num_heads for layer in deit.layers] == [2] * 4
-    assert isinstance(deit, PretrainViT) and deit.layers[0].ffn.feedforward_channels == 48
+    for i, layer in enumerate(deit.layers):
+        assert (layer.attn.embed_dims, layer.attn.num_heads, layer.ffn.feedforward_channels) == (24, 2, 48)
+        assert layer.attn.out_drop.drop_prob == pytest.approx(0.1 / 3 * i)
+        assert layer.ffn.dropout_layer.drop_prob == pytest.approx(0.1 / 3 * i)
 
 
 CAM_MODELS = {
@@ -327,31 +330,37 @@ CAM_MODELS = {
 }
 
 
-@pytest.mark.parametrize('family, target, extra', [
-    ('deit', 'backbone.layers.{}5', []), ('swin', 'backbone.stages.1.blocks.{}2', ['--num-extra-tokens', '0'])])
-def test_vis_cam_of_mmpretrain(family, target, extra, cls_fields, write_config, tiny_data, tmp_path, monkeypatch):
-    """Its picture of one use in a grown net is the one of that use in the deployed net."""
+@pytest.mark.parametrize('family, place, extra', [
+    ('deit', 'backbone.layers', []), ('swin', 'backbone.stages.1.blocks', ['--num-extra-tokens', '0'])])
+def test_vis_cam_of_mmpretrain(family, place, extra, cls_fields, write_config, tiny_data, tmp_path, monkeypatch):
+    """Its pictures of both uses of a block are those of two blocks of the deployed net."""
     pytest.importorskip('pytorch_grad_cam', reason='needs pip install grad-cam')
-    from mmpretrain.apis import get_model
     cls_fields['model'].update(CAM_MODELS[family])
     config = write_config(cls_fields)
-    model = randomise(get_model(str(config)))
-    torch.save(dict(state_dict=model.state_dict()), tmp_path / 'model.pth')
+    torch.save(dict(state_dict=randomise(get_model(str(config))).state_dict()), tmp_path / 'model.pth')
     script = Path(inspect.getfile(mmpretrain)).parent / '.mim/tools/visualization/vis_cam.py'
-    pictures = []
-    for deployed, where in ((False, target.format('positions.')), (True, target.format(''))):
-        def built(*args, deployed=deployed, **kwargs):
-            net = get_model(*args, **kwargs)
-            if deployed:
-                net.backbone.switch_to_deploy()
-            return net
 
-        monkeypatch.setattr('mmpretrain.apis.get_model', built)
-        out = tmp_path / f'{deployed}.png'
+    def picture(target: str) -> np.ndarray:
+        out = tmp_path / f'{target}.png'
         monkeypatch.setattr(sys, 'argv', [
-            'vis_cam.py', str(next((tiny_data / 'cls').rglob('*.png'))), str(config), str(tmp_path / 'model.pth'),
-            '--target-layers', where, '--vit-like', '--save-path', str(out), *extra])
+            'vis_cam.py', str(tiny_data / 'cls/class0/0.png'), str(config), str(tmp_path / 'model.pth'),
+            '--target-layers', target, '--target-category', '0', '--vit-like', '--save-path', str(out), *extra])
         runpy.run_path(str(script), run_name='__main__')
-        pictures.append(np.asarray(Image.open(out)).astype(int))
-    assert np.ptp(pictures[0]) > 50
-    assert abs(pictures[0] - pictures[1]).max() <= 2
+        return np.asarray(Image.open(out)).astype(int)
+
+    uses = USES[family]
+    ours = [picture(f'{place}.positions.{p}') for p in uses]
+    monkeypatch.setattr('mmpretrain.apis.get_model', deployed_model)
+    theirs = [picture(f'{place}.{p}') for p in uses]
+    for one, other in zip(ours, theirs, strict=True):
+        assert abs(one - other).max() <= 2
+    assert abs(ours[0] - ours[1]).mean() > 5
+
+
+USES = dict(deit=(1, 5), swin=(0, 2))
+
+
+def deployed_model(*args, **kwargs) -> nn.Module:
+    model = get_model(*args, **kwargs)
+    model.backbone.switch_to_deploy()
+    return model
