@@ -3,6 +3,8 @@
 The paper calls them "adjustment parameters" and gives neither width nor activation nor initialisation. The width here
 is inferred from its one published count (DeiT-Tiny x2: 6.45 M parameters); the rest is ours.
 """
+from operator import attrgetter
+
 import torch
 import torch.nn as nn
 from mmcv.cnn import build_activation_layer
@@ -168,6 +170,6 @@ class LoRA(Adapter):
             nn.init.zeros_(up)
 
     def weights(self, block: nn.Module) -> dict[str, Tensor]:
-        return {name: torch.addmm(weight, self.up[key], self.down[key], alpha=self.factor)
-                for name, weight in self._matrices(block).items()
-                for key in [name.replace('.', '/')]}
+        # got by name: of a block that FSDP has flattened they are no parameters
+        return {name: torch.addmm(attrgetter(name)(block), self.up[key], self.down[key], alpha=self.factor)
+                for key in self.down for name in [key.replace('/', '.')]}

@@ -1,7 +1,6 @@
-"""The list that holds the blocks once and, when iterated, yields every position bound to its block."""
+"""The list that holds the blocks once and, when iterated, yields the positions that run them."""
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 import torch.nn as nn
@@ -20,10 +19,10 @@ class PositionList(BaseModule):
     ::
 
         registered    0  1  2            positions.0 ... positions.5     (blocks: the parent's names; positions: own)
-        iterated      0  1  2  0  1  2   as partial(position, block)
-        at depth 4    0  1  2  0         what does not run is not yielded, nor counted by len()
+        iterated      positions.0 ... positions.5, which run      0  1  2  0  1  2
+        at depth 4    positions.0 ... positions.3: what does not run is not yielded, nor counted by len()
 
-    Nothing is aliased: a block is registered once, whatever number of positions run it.
+    Nothing is aliased: a block is registered once, whatever number of positions run it, and these look it up here.
 
     Args:
         blocks (Sequence[nn.Module]): The blocks to register.
@@ -47,18 +46,24 @@ class PositionList(BaseModule):
         self.runnable = runnable_depths(self.layer_map, order, period)
         for i, block in enumerate(blocks):
             self.add_module(str(i), block)
-        self.positions = ModuleList(positions)
+        self._take(positions)
         # In the file, as weights trained with one map mean nothing under another. Where every block runs once, the file
         # is one of the base, and any map may grow from it.
         if share and self.layer_map != list(range(len(blocks))):
             self.positions.register_buffer('layer_map', torch.tensor(self.layer_map))
         self.set_depth(len(self.layer_map))
 
+    def _take(self, positions: Iterable[Position]) -> None:
+        self.positions = ModuleList(positions)
+        for p, position in enumerate(self.positions):
+            position.place = (self, str(self.layer_map[p] if self.share else p))
+
     def set_depth(self, depth: int) -> None:
         """Run so many positions from now on, one of the keys of ``runnable``."""
         self.running = self.runnable[depth]
         uses = Counter(self.layer_map[p] for p in self.running)
-        for position, block in zip(self.positions, self.layer_map, strict=True):
+        positions = [module for module in self.positions.modules() if isinstance(module, Position)]  # maybe wrapped
+        for position, block in zip(positions, self.layer_map, strict=True):
             position.uses = uses[block]
 
     @property
@@ -93,15 +98,14 @@ class PositionList(BaseModule):
 
     def __iter__(self) -> Iterator[Callable]:
         if self.core_entry is None or len(self) == self.num_base:  # where nothing runs again, nothing is added
-            return (self[i] for i in range(len(self)))
-        return with_core_input([(self.positions[p], self.block_of(p)) for p in self.running], self.core_entry)
+            return iter(self[:])
+        return with_core_input(self[:], self.core_entry)
 
-    def __getitem__(self, index: int | slice) -> partial | list[partial]:
+    def __getitem__(self, index: int | slice) -> Position | list[Position]:
         """Of the positions that run; without the core's input."""
         if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        position = self.running[index]
-        return partial(self.positions[position], self.block_of(position))
+            return [self.positions[p] for p in self.running[index]]
+        return self.positions[self.running[index]]
 
     def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, strict: bool,
                               missing_keys: list, unexpected_keys: list, error_msgs: list) -> None:
@@ -118,13 +122,12 @@ class PositionList(BaseModule):
     def _add_norms(self, state_dict: dict, prefix: str) -> None:
         """Positions start with the blocks' norms where base weights come by name, as from a classifier's file."""
         for p, position in enumerate(self.positions):
-            for name in ('norm1', 'norm2'):
-                if getattr(position, name) is not None:
-                    block = self.layer_map[p]  # own norms go with sharing alone
-                    shared = f'{prefix}{block}.{getattr(position.split, name)}.'
-                    for key in [key for key in state_dict if key.startswith(shared)]:
-                        own = f'{prefix}positions.{p}.{name}.{key.removeprefix(shared)}'
-                        state_dict.setdefault(own, state_dict[key])
+            for name in position.own_norms():
+                block = self.layer_map[p]  # own norms go with sharing alone
+                shared = f'{prefix}{block}.{getattr(position.split, name)}.'
+                for key in [key for key in state_dict if key.startswith(shared)]:
+                    own = f'{prefix}positions.{p}.{name}.{key.removeprefix(shared)}'
+                    state_dict.setdefault(own, state_dict[key])
 
     def _add_copies(self, state_dict: dict, prefix: str) -> None:
         """The same for the copies of blocks, where nothing is shared."""
@@ -141,11 +144,9 @@ class PositionList(BaseModule):
     def sync_norms(self) -> None:
         """Copy the blocks' norms into the norms that positions own; called when base weights have been loaded."""
         for p, position in enumerate(self.positions):
-            for name in ('norm1', 'norm2'):
-                own = getattr(position, name)
-                if own is not None:
-                    shared = getattr(self.block_of(p), getattr(position.split, name))
-                    own.load_state_dict(shared.state_dict())
+            for name, own in position.own_norms().items():
+                shared = getattr(self.block_of(p), getattr(position.split, name))
+                own.load_state_dict(shared.state_dict())
 
     def reset_positions(self) -> None:
         """Put everything that positions own at the start of training: the net computes what its blocks compute."""
@@ -169,8 +170,8 @@ class PositionList(BaseModule):
             delattr(self, str(i))
         for i, block in enumerate(blocks):
             self.add_module(str(i), block)
-        self.positions = ModuleList(self.positions[p] for p in self.running)
         self.layer_map = [self.layer_map[p] for p in self.running]
         self.share = False
+        self._take(self[:])
         self.running = list(range(len(blocks)))
         self.runnable = {len(blocks): self.running}

@@ -9,7 +9,6 @@ was given. Looped language models with it: arXiv 2609.19107; earlier arXiv 2502.
     adds e             ^   ^      (e is the input of position 1)
 """
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
 
 import torch.nn as nn
 from torch import Tensor
@@ -40,25 +39,32 @@ def injections(layer_map: Sequence[int], core: tuple[int, int]) -> list[int]:
     return starts + [p for p, block in enumerate(layer_map) if block == core[1] + 1]
 
 
-def with_core_input(positions: Sequence[tuple[nn.Module, nn.Module]], entry: int) -> Iterator[Callable]:
-    """Yield the (position, block) pairs as calls; those with a factor add what went into the one at index ``entry``.
+def with_core_input(positions: Sequence[nn.Module], entry: int) -> Iterator[Callable]:
+    """Yield the positions; those with a factor add what went into the one at index ``entry``.
 
     What is kept lives as long as one pass through the iterator.
     """
     kept: list[Tensor] = []
-    for index, (position, block) in enumerate(positions):
-        run = partial(position, block)
-        if index == entry:
-            run = partial(_keep, kept, run)
-        elif position.inject is not None:
-            run = partial(_add, kept, position.inject, run)
-        yield run
+    for index, position in enumerate(positions):
+        yield _WithCore(position, kept, index == entry) if index == entry or position.inject is not None else position
 
 
-def _keep(kept: list[Tensor], run: Callable, x: Tensor, *args, **kwargs) -> Tensor:
-    kept.append(x)
-    return run(x, *args, **kwargs)
+class _WithCore:
+    """A position called with the core's input added, or, where that enters, with it noted."""
 
+    def __init__(self, position: nn.Module, kept: list[Tensor], enters: bool) -> None:
+        self.position = position
+        self.kept = kept
+        self.enters = enters
 
-def _add(kept: list[Tensor], factor: Tensor, run: Callable, x: Tensor, *args, **kwargs) -> Tensor:
-    return run(x + factor * kept[0], *args, **kwargs)
+    def __call__(self, x: Tensor, *args, **kwargs) -> Tensor:
+        if self.enters:
+            self.kept.append(x)
+        else:
+            x = x + self.position.inject * self.kept[0]
+        return self.position(x, *args, **kwargs)
+
+    def __getattr__(self, name: str) -> object:
+        if name == 'position':  # not yet, in a copy
+            raise AttributeError(name)
+        return getattr(self.position, name)

@@ -32,10 +32,9 @@ def fold(position: Position, block: nn.Module) -> nn.Module:
         return block
     for name, weight in weights.items():
         block.get_parameter(name).copy_(weight)
-    for name in ('norm1', 'norm2'):
-        if getattr(position, name) is not None:
-            getattr(block, getattr(split, name)).load_state_dict(getattr(position, name).state_dict())
-            setattr(position, name, None)
+    for name, norm in position.own_norms().items():
+        getattr(block, getattr(split, name)).load_state_dict(norm.state_dict())
+        delattr(position, name)
     if (factors := position.factors()) is not None:
         for factor, branch in zip(factors, (block.attn, block.ffn), strict=True):
             last = [module for module in branch.modules() if isinstance(module, nn.Linear)][-1]

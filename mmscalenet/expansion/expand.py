@@ -8,11 +8,12 @@ import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 
+from .binding import bind
 from .container import PositionList
 from .core import core_of, injections
 from .depths import activation_order, resolve
-from .expanded import Expanded, bind, position_lists
-from .families import block_owners, checkpoints_itself, prepare_block
+from .expanded import Expanded, position_lists
+from .families import block_owners, checkpoints_itself
 from .layer_map import added_positions, position_of_block
 from .options import (
     SUB_STEPS,
@@ -25,6 +26,7 @@ from .options import (
     period_of,
 )
 from .position import Position
+from .shared_block import prepare_block
 
 
 def expand(backbone: nn.Module,
@@ -134,7 +136,7 @@ def expand(backbone: nn.Module,
     for name, (owner, attribute) in owners.items():
         container = containers[name]
         for block in container.blocks:
-            prepare_block(block)
+            prepare_block(block, with_cp or checkpoints_itself(block))
         container.positions.to(next(container.blocks[0].parameters()))  # device and dtype
         container.train(backbone.training)
         setattr(owner, attribute, container)

@@ -1,11 +1,11 @@
 """What an expanded backbone can do beyond its parent."""
 from collections.abc import Sequence
-from functools import cache
 
 import torch.nn as nn
 
 from mmscalenet.tables import align
 
+from .binding import Bound
 from .container import PositionList
 from .depths import resolve, totals
 from .families import window_shift
@@ -18,30 +18,14 @@ def position_lists(backbone: nn.Module) -> dict[str, PositionList]:
     return {name: module for name, module in backbone.named_modules() if isinstance(module, PositionList)}
 
 
-@cache
-def bind(mixin: type, parent: type) -> type:
-    """The class that puts ``mixin`` before ``parent``; the same one at every call, so that pickles agree."""
-    name = f'{mixin.__name__}_{parent.__module__.split(".")[0]}_{parent.__name__}'  # TorchScript wants an identifier
-    return type(name, (mixin, parent), {'__module__': mixin.__module__, '_parts': (mixin, parent)})
-
-
-def _new(mixin: type, parent: type) -> nn.Module:
-    return object.__new__(bind(mixin, parent))
-
-
-class Expanded:
+class Expanded(Bound):
     """Mixed into the class of a backbone that ``expand`` has expanded."""
 
-    _parts: tuple[type, type]
     freeze: str | None = None
     #: The blocks that ``out_indices`` named, where it counts blocks.
     tapped_blocks: list[int] | None = None
     #: The argument ``depth`` that the backbone was expanded with.
     chosen_depth: int | Sequence[int] | None = None
-
-    def __reduce_ex__(self, protocol: int) -> tuple:
-        # the class is made at run time, so pickle and deepcopy are told how to make it again
-        return _new, self._parts, self.__dict__
 
     def train(self, mode: bool = True) -> nn.Module:
         """As the parent's, but frozen parts stay in eval mode and the module is returned.

@@ -41,7 +41,8 @@ SPLITS: dict[str, Split] = {
 
 def split_of(block: nn.Module) -> Split | None:
     """The split of a block, found by the class that defines its ``forward``; None for an unknown block."""
-    owner = next(c for c in type(block).__mro__ if 'forward' in vars(c))
+    kind = getattr(type(block), '_parts', [type(block)])[-1]  # of a block that positions run: its own class
+    owner = next(c for c in kind.__mro__ if 'forward' in vars(c))
     return SPLITS.get(f'{owner.__module__}.{owner.__qualname__}')
 
 
@@ -75,12 +76,3 @@ def window_shift(block: nn.Module) -> int | None:
 def checkpoints_itself(block: nn.Module) -> bool:
     """Whether a block was built with ``with_cp``, in a forward that positions do not call."""
     return split_of(block) is not None and getattr(block, 'with_cp', False)
-
-
-def prepare_block(block: nn.Module) -> None:
-    """Switch off in a block what its positions take over: drop path, and the FFN's own residual."""
-    for module in block.modules():
-        if hasattr(module, 'drop_prob') and type(module).__name__ == 'DropPath':
-            module.drop_prob = 0.
-    if split_of(block) is not None:
-        block.ffn.add_identity = False

@@ -1,6 +1,7 @@
 """A position: one place in the expanded depth, and all that it does not share."""
 import copy
 from functools import partial
+from types import MethodType
 
 import torch
 import torch.nn as nn
@@ -15,7 +16,7 @@ from .families import Split, split_of
 
 
 class Position(BaseModule):
-    """Runs a shared block in its own way.
+    """Runs a shared block in its own way, and shows what the block has: ``layers[-1].attn``.
 
     ::
 
@@ -24,7 +25,8 @@ class Position(BaseModule):
         x = x + drop(gate[1] * ffn(h) + adapter(h))
 
     Args:
-        block (nn.Module): The block this position runs. Not registered here: it is given anew at every call.
+        block (nn.Module): The block this position runs. Not registered here: it is looked up at every call in the list
+            that has taken the position, as tools put wrappers in the place of blocks.
         adapter (Adapter, optional): The position's adapter. Defaults to None.
         gate (float, optional): Start value of the learnt factors of the two branches, (2,). Defaults to None.
         divide (bool): Whether the factors are divided by the number of positions that run this block, and left out
@@ -40,6 +42,8 @@ class Position(BaseModule):
                  divide: bool = False, inject: bool = False, own_norms: bool = False, drop_path: float = 0.,
                  with_cp: bool = False) -> None:
         super().__init__()
+        #: The list of positions and the name of the block in it, in a tuple, which registers no module.
+        self.place: tuple[nn.Module, str] | None = None
         self.split: Split | None = split_of(block)
         self.with_cp = with_cp
         self.drop_path = DropPath(drop_path)
@@ -55,7 +59,6 @@ class Position(BaseModule):
         #: Positions that run the block at the present depth of the net; told by the list of positions.
         self.uses = 1
         self.register_parameter('inject', nn.Parameter(torch.zeros(1)) if inject else None)
-        self.norm1 = self.norm2 = None
         if own_norms:
             if self.split is None:
                 raise ValueError(f"unshare='norms' is not possible for a {type(block).__name__}: where its norms are "
@@ -79,12 +82,41 @@ class Position(BaseModule):
             return self.gate
         return self.gate / self.uses if self.uses > 1 else None  # a block that runs once takes no sub-steps
 
-    def forward(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
-        """Run ``block`` on ``x`` (B, N, C); the rest is what the parent gives its blocks (Swin: ``hw_shape``)."""
-        # the factors from outside, as the net may have another depth when the position is recomputed
-        run = partial(self._run if self.split else self._run_whole, self.factors())
+    def own_norms(self) -> dict[str, nn.Module]:
+        """The norms that are not the block's, as 'norm1' and 'norm2'."""
+        return {name: self._modules[name] for name in ('norm1', 'norm2') if name in self._modules}
+
+    @property
+    def block(self) -> nn.Module:
+        """The block that the position runs, with whatever wrapper it has by now."""
+        blocks, name = self.place
+        return blocks.get_submodule(name)
+
+    def __getattr__(self, name: str) -> object:
+        """What the position has itself, then what its block has."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name.startswith('_') or self.__dict__.get('place') is None:
+                raise
+        for own, norm in self.own_norms().items():
+            if name == getattr(self.split, own):
+                return norm
+        value = getattr(self.block, name)
+        if isinstance(value, MethodType):  # it would run the block without what the position owns
+            raise AttributeError(f'{name} is a method of the block; take position.block.{name}')
+        return value
+
+    def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
+        """Run the block on ``x`` (B, N, C); the rest is what the parent gives its blocks (Swin: ``hw_shape``)."""
         if self.around_attention is not None:  # an argument, as another image may have run when it is recomputed
             args = (*args, self.around_attention.hw_shape)
+        return self.block(x, *args, position=self, **kwargs)
+
+    def run(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
+        """What ``block`` computes when this position calls it."""
+        # the factors from outside, as the net may have another depth when the position is recomputed
+        run = partial(self._run if self.split else self._run_whole, self.factors())
         if self.with_cp and torch.is_grad_enabled():
             # the reentrant kind fails under DDP once a block is used twice
             return checkpoint(run, block, x, *args, use_reentrant=False, **kwargs)
@@ -95,8 +127,9 @@ class Position(BaseModule):
         attn, ffn = block.attn, block.ffn
         if adapter is not None and (weights := adapter.weights(block)):
             attn, ffn = _Rebound(attn, 'attn.', weights), _Rebound(ffn, 'ffn.', weights)
-        norm1 = self.norm1 or getattr(block, split.norm1)
-        norm2 = self.norm2 or getattr(block, split.norm2)
+        own = self.own_norms()
+        norm1 = own.get('norm1') or getattr(block, split.norm1)
+        norm2 = own.get('norm2') or getattr(block, split.norm2)
 
         attention = partial(split.attention, attn)
         if self.around_attention is not None:
@@ -115,7 +148,10 @@ class Position(BaseModule):
         """For a block whose inside is not known: the adapter stands beside the whole of it."""
         adapter = self.adapter
         weights = {} if adapter is None else adapter.weights(block)
-        out = (_Rebound(block, '', weights) if weights else block)(x, *args, **kwargs)
+        run = block.run_alone
+        if weights:
+            run = _Rebound(_Alone(block), '', {f'block.{name}': weight for name, weight in weights.items()})
+        out = run(x, *args, **kwargs)
         extra = None if adapter is None else adapter(x)
         if factors is None and not (self.training and self.drop_path.drop_prob):
             return out if extra is None else out + extra  # exact, as x + (out - x) is not
@@ -131,4 +167,21 @@ class _Rebound:
         self.weights = {name[len(prefix):]: w for name, w in weights.items() if name.startswith(prefix)}
 
     def __call__(self, *args, **kwargs) -> Tensor:
+        for name in self.weights:
+            owner, _, leaf = name.rpartition('.')
+            part = self.module.get_submodule(owner)
+            if leaf in part._parameters and leaf in part.__dict__:  # the latter is read, the former replaced
+                raise RuntimeError(f'FSDP with use_orig_params=True keeps {name} where an adapter cannot replace it; '
+                                   'take use_orig_params=False, or fully_shard')
         return functional_call(self.module, self.weights, args, kwargs)
+
+
+class _Alone(nn.Module):
+    """A block's forward without its hooks, which have run already."""
+
+    def __init__(self, block: nn.Module) -> None:
+        super().__init__()
+        self.block = block
+
+    def forward(self, *args, **kwargs) -> Tensor:
+        return self.block.run_alone(*args, **kwargs)

@@ -203,7 +203,8 @@ def test_where_the_cores_input_is_added():
         position = layers.positions[p]
         e = out if p == 1 else e
         out = out if position.inject is None else out + position.inject * e
-        out = position(layers.blocks[block], out)
+        assert position.block is layers.blocks[block]
+        out = position(out)
     ours = x
     for layer in layers:
         ours = layer(ours)

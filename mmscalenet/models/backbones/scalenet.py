@@ -9,7 +9,7 @@ from mmengine.registry import DefaultScope
 
 from mmscalenet.checkpoints import load_pretrained
 from mmscalenet.expansion import Expanded, expand, position_lists
-from mmscalenet.expansion.expanded import bind
+from mmscalenet.expansion.binding import bind
 from mmscalenet.expansion.options import check_drop_path_rate
 
 #: Arguments of ``mmscalenet.expand`` that a config gives beside the parent's own.
