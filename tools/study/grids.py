@@ -11,6 +11,7 @@ SEEDS = range(5)
 CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py',
                swin='configs/study/swin-micro_3600i_fashion-mnist.py',
                shallow_deit='configs/study/deit-shallow_8k_fashion-mnist.py',
+               long_shallow_deit='configs/study/deit-shallow_32k_fashion-mnist.py',
                long_deit='configs/study/deit-micro_16k_fashion-mnist.py',
                dinov2='configs/study/dinov2-small_500i_fashion-crops.py')
 FORK = 0.7
@@ -54,10 +55,11 @@ class Arms:
         family (str): 'deit' or 'swin'.
         seed (int): The seed.
         trunk_grid (str, optional): Grid in which the trunk has its line. Defaults to None: this one.
+        **fields: Of all its runs.
     """
 
-    def __init__(self, grid: str, family: str, seed: int, trunk_grid: str | None = None) -> None:
-        self.common = dict(grid=grid, seed=seed, config=CONFIGS[family])
+    def __init__(self, grid: str, family: str, seed: int, trunk_grid: str | None = None, **fields) -> None:
+        self.common = dict(grid=grid, seed=seed, config=CONFIGS[family]) | fields
         self.base = Run(arm='base', **self.common | dict(grid=trunk_grid or grid))
 
     def fork(self, arm: str, options: dict, at: float = FORK, **fields) -> Run:
@@ -159,24 +161,42 @@ def few_mechanisms(family: str, seed: int) -> list[Run]:
     ]
 
 
+#: Of the longest budget; each age leaves the same trunk.
+AGES = (1 / 8, 1 / 4, 1 / 2, 1)
+
+
+def of_every_age(arms: Arms, ways: dict[str, dict]) -> list[Run]:
+    """Bases of four ages: one trunk, left at 70 % of each age, with a decay for each; first of ``ways`` is the base."""
+    opponent, thousands = next(iter(ways)), arms.base.budget // 1000
+    return [arms.base, *(
+        arms.fork(f'{arm}, {age * thousands:g}k steps', options, at=FORK * age, until=age, decay=0.15 * age,
+                  opponent=opponent if age == 1 else f'{opponent}, {age * thousands:g}k steps')
+        for age in AGES for arm, options in ways.items() if not (arm == opponent and age == 1))]
+
+
 def regime(family: str, seed: int, few: bool = False) -> list[Run]:
-    """Bases of four ages: one trunk, twice as long, left at 70 % of each age; 5,000 images are seen often in each."""
+    """Over the age of the base; 5,000 images are seen often in each."""
     data, name = (FEW, f't1_{family}_regime_few') if few else ({}, f't1_{family}_regime')
-    arms = Arms(name, f'long_{family}', seed)
+    arms = Arms(name, f'long_{family}', seed, warmup=0.025)
     arms.base = replace(arms.base, options=data)
     third = data | THIRD[family]
-    return [arms.base, *(
-        arms.fork(f'{arm}, {age * 16:g}k steps', options, at=FORK * age, until=age, decay=0.15 * age,
-                  opponent='base' if age == 1 else f'base, {age * 16:g}k steps')
-        for age in (1 / 8, 1 / 4, 1 / 2, 1)
-        for arm, options in (('base', data), ('third', third), ('third, inject', third | INJECT),
-                             ('shared', data | SHARED), ('ScaleNet', data | SCALENET))
-        if not (arm == 'base' and age == 1))]
+    return of_every_age(arms, {'base': data, 'third': third, 'third, inject': third | INJECT, 'shared': data | SHARED,
+                               'ScaleNet': data | SCALENET})
 
 
 def regime_few(family: str, seed: int) -> list[Run]:
     """The same on 5,000 images."""
     return regime(family, seed, few=True)
+
+
+def shallow_regime(family: str, seed: int) -> list[Run]:
+    """Over the age of a base of 2 blocks; the second way is to train nets of 4 and 6 blocks from scratch."""
+    arms = Arms(f't1_{family}_shallow_regime', f'long_shallow_{family}', seed, warmup=0.0125)
+    ways = {'base': {}, 'shared': SHARED, 'ScaleNet': SCALENET, 'stacked': STACKED}
+    return [*of_every_age(arms, ways), *(
+        arms.scratch(f'scratch, {blocks} blocks, {age * 32:g}k steps', {f'{B}arch.num_layers': blocks}, until=age,
+                     decay=0.15 * age, opponent='base' if age == 1 else f'base, {age * 32:g}k steps')
+        for blocks in (4, 6) for age in AGES[1:])]
 
 
 def depths(family: str, seed: int) -> list[Run]:
@@ -237,6 +257,7 @@ GRIDS: dict[str, Callable[[], list[Run]]] = {
                          ('_few_mechanisms', few_mechanisms))}
 GRIDS |= {
     't1_deit_depths': _every_seed(depths, 'deit'),
+    't1_deit_shallow_regime': _every_seed(shallow_regime, 'deit'),
     't1_deit_shallow': _every_seed(shallow, 'deit'),
     't1_deit_regime': _every_seed(regime, 'deit'),
     't1_deit_regime_few': _every_seed(regime_few, 'deit'),

@@ -18,8 +18,6 @@ from get_flops import build, count_multiply_adds, default_shape  # noqa: E402
 
 #: A training step costs three times its forward pass, and a multiply-add is two FLOPs.
 FLOPS_PER_MULTIPLY_ADD = 3 * 2
-#: First steps of the budget in which the learning rate rises.
-WARMUP = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,6 +44,7 @@ class Run:
         decay (float): The last part of the budget, in which the learning rate falls to zero. Defaults to 0.15.
         equal (str): 'flops': its part of the budget in FLOPs; 'steps': as many steps as the base takes for it.
             Defaults to 'flops'.
+        warmup (float): The first part of the budget, in which the learning rate rises. Defaults to 0.05.
         lr (float): Factor on the learning rate. Defaults to 1.
         restart (bool): Whether it takes the weights alone and starts a schedule of its own. Defaults to False: the
             optimizer's moments and the count of iterations go on.
@@ -61,6 +60,7 @@ class Run:
     until: float = 1.
     decay: float = 0.15
     equal: str = 'flops'
+    warmup: float = 0.05
     lr: float = 1.
     restart: bool = False
     opponent: str = 'base'
@@ -160,9 +160,9 @@ class Run:
         decay = min(self.steps_for(self.decay), self.end - self.first)
         fall = dict(type='LinearLR', start_factor=1., end_factor=1e-3, by_epoch=False, begin=self.end - decay,
                     end=self.end)
-        rise = round(WARMUP * self.budget)
+        rise = round(self.warmup * self.budget)
         if self.restart:  # the warmup of a short run is a part of its own length
-            rise = max(1, round(WARMUP * (self.end - self.first)))
+            rise = max(1, round(self.warmup * (self.end - self.first)))
             fall['begin'] = max(fall['begin'], rise)
         return [dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=rise), fall]
 
