@@ -184,10 +184,10 @@ def _source(name: str, lists: dict) -> str:
         if head.isdigit() and not positions.share:
             return f'{list_name}.{positions.layer_map[int(head)]}.{rest}'
         number, _, rest = rest.partition('.')
-        kind, _, rest = rest.partition('.')
-        if head == 'positions' and kind in ('norm1', 'norm2'):
-            norm = getattr(positions.positions[int(number)].split, kind)
-            return f'{list_name}.{positions.layer_map[int(number)]}.{norm}.{rest}'
+        own, _, leaf = rest.rpartition('.')
+        if head == 'positions' and number.isdigit():
+            norm = positions.positions[int(number)].norm_names.get(own)
+            return f'{list_name}.{positions.layer_map[int(number)]}.{norm}.{leaf}' if norm else name
     return name
 
 

@@ -152,7 +152,11 @@ class LoRA(Adapter):
         self.factor = alpha / rank
         self.down = nn.ParameterDict()
         self.up = nn.ParameterDict()
-        for name, weight in self._matrices(block).items():
+        matrices = self._matrices(block)
+        if not matrices:
+            raise ValueError(f'LoRA finds no matrix in a {type(block).__name__}, whose layers are convolutions; take '
+                             'ParallelAdapter')
+        for name, weight in matrices.items():
             key = name.replace('.', '/')  # a parameter name holds no dot
             self.down[key] = nn.Parameter(weight.new_empty(rank, weight.shape[1]))
             self.up[key] = nn.Parameter(weight.new_empty(weight.shape[0], rank))

@@ -107,6 +107,12 @@ class PositionList(BaseModule):
             return [self.positions[p] for p in self.running[index]]
         return self.positions[self.running[index]]
 
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """One position after another, where the parent calls its blocks as one nn.Sequential."""
+        for position in self:
+            x = position(x)
+        return x
+
     def _load_from_state_dict(self, state_dict: dict, prefix: str, local_metadata: dict, strict: bool,
                               missing_keys: list, unexpected_keys: list, error_msgs: list) -> None:
         given = state_dict.get(f'{prefix}positions.layer_map')
@@ -122,12 +128,11 @@ class PositionList(BaseModule):
     def _add_norms(self, state_dict: dict, prefix: str) -> None:
         """Positions start with the blocks' norms where base weights come by name, as from a classifier's file."""
         for p, position in enumerate(self.positions):
-            for name in position.own_norms():
+            for own, name in position.norm_names.items():
                 block = self.layer_map[p]  # own norms go with sharing alone
-                shared = f'{prefix}{block}.{getattr(position.split, name)}.'
+                shared = f'{prefix}{block}.{name}.'
                 for key in [key for key in state_dict if key.startswith(shared)]:
-                    own = f'{prefix}positions.{p}.{name}.{key.removeprefix(shared)}'
-                    state_dict.setdefault(own, state_dict[key])
+                    state_dict.setdefault(f'{prefix}positions.{p}.{own}.{key.removeprefix(shared)}', state_dict[key])
 
     def _add_copies(self, state_dict: dict, prefix: str) -> None:
         """The same for the copies of blocks, where nothing is shared."""
@@ -145,8 +150,7 @@ class PositionList(BaseModule):
         """Copy the blocks' norms into the norms that positions own; called when base weights have been loaded."""
         for p, position in enumerate(self.positions):
             for name, own in position.own_norms().items():
-                shared = getattr(self.block_of(p), getattr(position.split, name))
-                own.load_state_dict(shared.state_dict())
+                own.load_state_dict(self.block_of(p).get_submodule(name).state_dict())
 
     def reset_positions(self) -> None:
         """Put everything that positions own at the start of training: the net computes what its blocks compute."""

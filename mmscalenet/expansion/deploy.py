@@ -5,6 +5,7 @@ import torch
 import torch.nn as nn
 
 from .adapters import Adapter
+from .blocks import Split
 from .position import Position
 
 
@@ -25,16 +26,18 @@ def fold(position: Position, block: nn.Module) -> nn.Module:
         nn.Module: The copy, for this position alone.
     """
     block = copy.deepcopy(block)
-    split, adapter = position.split, position.adapter
+    kind, adapter = position.kind, position.adapter
     weights = {} if adapter is None else adapter.weights(block)
     in_weights_alone = adapter is not None and type(adapter).forward is Adapter.forward
-    if split is None or (weights and not in_weights_alone):
+    position.fold_norms(block)
+    if weights and not in_weights_alone:
         return block
     for name, weight in weights.items():
         block.get_parameter(name).copy_(weight)
-    for name, norm in position.own_norms().items():
-        getattr(block, getattr(split, name)).load_state_dict(norm.state_dict())
-        delattr(position, name)
+    if in_weights_alone:
+        position.adapter = adapter = None
+    if not isinstance(kind, Split):
+        return block
     if (factors := position.factors()) is not None:
         for factor, branch in zip(factors, (block.attn, block.ffn), strict=True):
             last = [module for module in branch.modules() if isinstance(module, nn.Linear)][-1]
@@ -42,6 +45,6 @@ def fold(position: Position, block: nn.Module) -> nn.Module:
             if last.bias is not None:
                 last.bias.mul_(factor)
     position.gate, position.divide = None, False
-    if adapter is not None and (in_weights_alone or adapter.fold_into(block.ffn)):
+    if adapter is not None and adapter.fold_into(block.ffn):
         position.adapter = None
     return block

@@ -9,11 +9,12 @@ import torch.nn as nn
 from mmengine.logging import print_log
 
 from .binding import bind
+from .blocks import batch_norms_of, checkpoints_itself, kind_of, norms_of, width_of
 from .container import PositionList
 from .core import core_of, injections
 from .depths import activation_order, resolve
 from .expanded import Expanded, position_lists
-from .families import block_owners, checkpoints_itself
+from .families import block_owners, runs_of, runs_once, window_period
 from .layer_map import added_positions, position_of_block
 from .options import (
     SUB_STEPS,
@@ -23,10 +24,11 @@ from .options import (
     core_of_each,
     is_finite,
     layer_maps,
-    period_of,
 )
 from .position import Position
 from .shared_block import prepare_block
+from .taps import counted_list, tapped_blocks
+from .visit import is_drop_path
 
 
 def expand(backbone: nn.Module,
@@ -44,9 +46,9 @@ def expand(backbone: nn.Module,
            drop_path_rate: float | None = None) -> nn.Module:
     """Expand a backbone in depth: ScaleNet, arXiv 2510.18431.
 
-    Works in place on mmpretrain's VisionTransformer, DistilledVisionTransformer and SwinTransformer, mmdet's and
-    mmseg's SwinTransformer and mmseg's VisionTransformer, and, with the adapter beside the whole block, on any backbone
-    that runs ``for layer in self.layers`` or ``for block in stage.blocks``. The weights in it are kept.
+    Works in place on the transformers, and the hybrids and convolutional nets of their build, of mmpretrain, mmdet and
+    mmseg (:mod:`~mmscalenet.expansion.families` has the list), and, with the adapter beside the whole block, on any
+    backbone that runs ``for layer in self.layers`` or ``for block in stage.blocks``. The weights in it are kept.
 
     Args:
         backbone (nn.Module): A built, unexpanded backbone.
@@ -103,25 +105,28 @@ def expand(backbone: nn.Module,
     maps, cores = layer_maps(lists, scale, layer_map, core), core_of_each(lists, core)
     if is_finite(gate):
         check_first_uses(maps)
-    tapped = _tapped_blocks(backbone, maps)
-    if gate == 0 and tapped is not None:
-        _warn_of_deeper_taps(maps['layers'], tapped)
+    _check_frozen(backbone, lists)
+    tapped = tapped_blocks(backbone, lists)
+    if gate == 0 and tapped is not None and (counted := counted_list(maps)):
+        _warn_of_deeper_taps(maps[counted], tapped)
 
     # build everything before the backbone is touched, so that an error leaves it as it was
     rates = iter(_drop_path_rates(lists, maps, drop_path_rate))
     containers = {}
     for name, blocks in lists.items():
-        one_map, added, period = maps[name], added_positions(maps[name]), period_of(blocks)
+        one_map, added, period = maps[name], added_positions(maps[name]), window_period(blocks)
+        if inject and len(runs_of(blocks)) > 1:
+            raise ValueError(f'inject=True is not possible for {name}, where some blocks cannot run again')
         one_core = core_of(layer_map, len(blocks), cores[name], period) if inject else None
         injected = injections(one_map, one_core) if inject else []
         positions = [
             Position(
                 blocks[i],
-                adapter=_build_adapter(adapter, blocks[i]),
+                adapter=None if runs_once(blocks[i]) else _build_adapter(adapter, blocks[i]),
                 gate=_gate_of(gate, is_added, one_map.count(i)),
                 divide=gate == SUB_STEPS,
                 inject=p in injected,
-                own_norms=unshare == 'norms' and is_added,
+                own_norms=_own_norms(blocks[i], unshare) if is_added and share else (),
                 drop_path=next(rates),
                 with_cp=with_cp or checkpoints_itself(blocks[i]))
             for p, (i, is_added) in enumerate(zip(one_map, added, strict=True))]
@@ -157,48 +162,59 @@ def _gate_of(gate: float | str | None, is_added: bool, uses: int) -> float | Non
     return gate if is_added else None
 
 
+def _check_frozen(backbone: nn.Module, lists: dict[str, list]) -> None:
+    """Raise a ValueError where the parent would freeze blocks that it looks for among the positions."""
+    frozen = getattr(backbone, 'frozen_stages', -1)
+    if frozen >= 0 and len(lists) == 1 and 'layers' not in lists:
+        raise ValueError(f'frozen_stages={frozen} is not possible for an expanded {type(backbone).__name__}; allowed '
+                         "there is -1, and freeze='base'")
+
+
+def _own_norms(block: nn.Module, unshare: str | None) -> list[str]:
+    """Of an added position: batch norms always, as their statistics are those of one use."""
+    names = dict.fromkeys(batch_norms_of(block))
+    if unshare == 'norms':
+        if not norms_of(block):
+            raise ValueError(f"unshare='norms' is not possible for a {type(block).__name__}: where its norms are is "
+                             'not known; allowed there is unshare=None')
+        names |= dict.fromkeys(norms_of(block))
+    return list(names)
+
+
 def _drop_path_rates(lists: dict[str, list], maps: dict[str, list[int]], last: float | None) -> list[float]:
     """One rate for every position."""
-    own = [max([float(module.drop_prob) for module in block.modules() if type(module).__name__ == 'DropPath'] or [0.])
-           for blocks in lists.values() for block in blocks]
+    every = [block for blocks in lists.values() for block in blocks]
+    own = [max([float(module.drop_prob) for module in block.modules() if is_drop_path(module)] or [0.])
+           for block in every]
     total = sum(map(len, maps.values()))
     if last is None and total == len(own):
         return own  # to the bit, however the parent computes them
-    return torch.linspace(0, max(own) if last is None else last, total, dtype=torch.float64).tolist()
+    rates = torch.linspace(0, max(own) if last is None else last, total, dtype=torch.float64).tolist()
+    # what changes the size has no identity to fall back on
+    blocks = [lists[name][block] for name, one_map in maps.items() for block in one_map]
+    return [0. if runs_once(block) and kind_of(block) is None else rate
+            for block, rate in zip(blocks, rates, strict=True)]
 
 
 def _build_adapter(config: dict | None, block: nn.Module) -> nn.Module | None:
     if config is None:
         return None
     options = {key: value for key, value in config.items() if key != 'type'}
-    norm = next((module for module in block.modules() if isinstance(module, nn.LayerNorm)), None)
-    if norm is None:
+    width = width_of(block)
+    if width is None:
         raise ValueError(f'adapter={config!r} is not possible for a {type(block).__name__}, which has no LayerNorm to '
                          'tell its channels; allowed there is adapter=None')
     try:
-        return adapter_class(config)(block, norm.normalized_shape[-1], **options)
+        return adapter_class(config)(block, width, **options)
     except TypeError as error:
         known = list(inspect.signature(adapter_class(config)).parameters)[2:]
         raise ValueError(f'adapter={config!r}: {error}; beside type it takes {", ".join(known)}') from None
 
 
-def _tapped_blocks(backbone: nn.Module, maps: dict[str, list[int]]) -> list[int] | None:
-    """What ``out_indices`` of a plain transformer counts, whose taps move with the depth. None for what stays: Swin's
-    counts stages, and a backbone may have none."""
-    if 'layers' not in maps or not hasattr(backbone, 'out_indices'):
-        return None
-    depth = max(maps['layers']) + 1
-    wrong = [i for i in backbone.out_indices if not -depth <= i < depth]
-    if wrong:
-        raise ValueError(f'out_indices={list(backbone.out_indices)}: {wrong[0]} is not allowed; the backbone has '
-                         f'blocks 0 to {depth - 1}')
-    return [i if i >= 0 else depth + i for i in backbone.out_indices]
-
-
 def _warn_of_deeper_taps(layer_map: list[int], tapped: list[int]) -> None:
     """Say so where closed gates do not give the base's outputs: a tap sees all blocks whose first use is before it."""
     depth, length = max(layer_map) + 1, len(layer_map)
-    taps = [position_of_block(block, depth, length) for block in tapped]
+    taps = [position_of_block(block, depth, length) for block in tapped if block < depth]
     lossy = [tap for tap in taps if position_of_block(len(set(layer_map[:tap + 1])) - 1, depth, length) != tap]
     if lossy:
         print_log(f"gate=0: the outputs at positions {lossy} do not start as the base's, as with this layer_map they "

@@ -1,4 +1,5 @@
 """What an expanded backbone can do beyond its parent."""
+import re
 from collections.abc import Sequence
 
 import torch.nn as nn
@@ -11,6 +12,7 @@ from .depths import resolve, totals
 from .families import window_shift
 from .layer_map import position_of_block
 from .position import Position
+from .taps import move_taps
 
 
 def position_lists(backbone: nn.Module) -> dict[str, PositionList]:
@@ -22,7 +24,7 @@ class Expanded(Bound):
     """Mixed into the class of a backbone that ``expand`` has expanded."""
 
     freeze: str | None = None
-    #: The blocks that ``out_indices`` named, where it counts blocks.
+    #: The blocks whose outputs the backbone gives, where it counts blocks.
     tapped_blocks: list[int] | None = None
     #: The argument ``depth`` that the backbone was expanded with.
     chosen_depth: int | Sequence[int] | None = None
@@ -70,8 +72,7 @@ class Expanded(Bound):
         for name, one_depth in resolve(_runnable(self), depth).items():
             lists[name].set_depth(one_depth)
         if self.tapped_blocks is not None:
-            layers = lists['layers']
-            self.out_indices = [position_of_block(block, layers.num_base, len(layers)) for block in self.tapped_blocks]
+            move_taps(self, self.tapped_blocks, lists)
 
     def init_weights(self) -> None:
         """The parent's initialisation, then what positions own at its start (parents initialise every Linear)."""
@@ -80,9 +81,9 @@ class Expanded(Bound):
             positions.reset_positions()
 
     def _freeze_stages(self) -> None:
-        """The parent's, where it freezes stages of a Swin. Blocks it would look for in the list of positions."""
+        """The parent's, where it freezes stages. Blocks it would look for in the list of positions."""
         parent = getattr(super(), '_freeze_stages', None)
-        if parent is not None and not isinstance(getattr(self, 'layers', None), PositionList):
+        if parent is not None and len(position_lists(self)) != 1:
             parent()
 
     def apply_freezing(self) -> None:
@@ -136,6 +137,8 @@ class Expanded(Bound):
         name = param_name[len(prefix):]
         if name.split('.')[0] in ('cls_token', 'dist_token', 'pos_embed', 'absolute_pos_embed', 'patch_embed'):
             return 0, total
+        if len(lists) > 1 and not any(name.startswith(f'{list_name}.') for list_name in lists):
+            return _depth_between(name, lists, total - 1), total
         before = 0
         for list_name, positions in lists.items():
             if name.startswith(f'{list_name}.'):
@@ -144,8 +147,6 @@ class Expanded(Bound):
                     return before + int(head) + 1, total
                 return before + _depth_of_position(int(rest[0]), positions) + 1, total
             before += positions.num_blocks
-            if name.startswith(f'{list_name.removesuffix("blocks")}downsample.'):
-                return before, total
         return total - 1, total
 
     def switch_to_deploy(self) -> nn.Module:
@@ -170,6 +171,17 @@ class Expanded(Bound):
 
 def _runnable(backbone: nn.Module) -> dict[str, list[int]]:
     return {name: list(positions.runnable) for name, positions in position_lists(backbone).items()}
+
+
+def _depth_between(name: str, lists: dict[str, PositionList], last: int) -> int:
+    """Depth of what stands between stages: that of the block before it; of norms, which are at outputs, the last."""
+    number = re.search(r'\d+', name)
+    if number is None or name.startswith('norm'):
+        return last
+    after = name.startswith('stages')  # Swin's ``stages.0.downsample`` follows the stage of its number
+    starts = [int(re.search(r'\d+', list_name)[0]) for list_name in lists]
+    return sum(positions.num_blocks for start, positions in zip(starts, lists.values(), strict=True)
+               if start < int(number[0]) + after)
 
 
 def _freeze(module: nn.Module) -> None:

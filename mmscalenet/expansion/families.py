@@ -1,71 +1,94 @@
-"""Families: where a backbone keeps its blocks and how a block splits into its two residual branches.
+"""Families: where a backbone keeps its blocks.
 
-Classes are named by their full names, so that no task library has to be imported. A further family costs one entry
-in ``SPLITS``; a block without an entry still expands, with its adapter beside the whole block.
+A further one costs an entry in ``LISTS`` if it keeps them elsewhere, and one in :mod:`~mmscalenet.expansion.blocks` for
+adapters, gates and norms within its blocks.
 """
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from fnmatch import fnmatch
 
 import torch.nn as nn
-from torch import Tensor
 
+#: Backbone -> its lists of blocks, by dotted names with wildcards.
+LISTS: dict[str, str] = {
+    'mmpretrain.models.backbones.convnext.ConvNeXt': 'stages.*',
+    'mmpretrain.models.backbones.hornet.HorNet': 'stages.*',
+    'mmpretrain.models.backbones.poolformer.PoolFormer': 'network.*',
+    'mmpretrain.models.backbones.t2t_vit.T2T_ViT': 'encoder',
+    'mmpretrain.models.backbones.twins.PCPVT': 'stages.*',
+    'mmpretrain.models.backbones.xcit.XCiT': 'xca_layers',
+    'mmpretrain.models.backbones.mvit.MViT': 'blocks',
+    'mmpretrain.models.backbones.hivit.HiViT': 'blocks',
+    'mmseg.models.backbones.mit.MixVisionTransformer': 'layers.*.1',
+    'mmseg.models.backbones.mscan.MSCAN': 'block?',
+    'mmseg.models.backbones.twins.PCPVT': 'layers.*',
+    'mmdet.models.backbones.pvt.PyramidVisionTransformer': 'layers.*.1',
+}
+#: Others, tried in this order.
+USUAL_LISTS = ('stages.*.blocks', 'layers')
 
-def _plain_attention(attn: Callable, h: Tensor, *args) -> Tensor:
-    return attn(h, *args)
-
-
-def _attention_adding_identity(attn: Callable, h: Tensor, *args) -> Tensor:
-    # mmcv's MultiheadAttention adds ``identity`` itself: zero keeps the branch apart, and 0 + x is exact
-    return attn(h, *args, identity=h.new_zeros(()))
-
-
-@dataclass(frozen=True)
-class Split:
-    """How ``x = x + attn(norm1(x)); x = x + ffn(norm2(x))`` is spelt in one library."""
-    norm1: str = 'norm1'
-    norm2: str = 'norm2'
-    attention: Callable[..., Tensor] = _plain_attention
-    drops_attention: bool = True  # whether drop path applies to the attention's branch too
-
-
-#: The class whose ``forward`` runs the block -> how that forward splits.
-SPLITS: dict[str, Split] = {
-    'mmpretrain.models.backbones.vision_transformer.TransformerEncoderLayer': Split('ln1', 'ln2'),
-    'mmpretrain.models.backbones.swin_transformer.SwinBlock': Split(),
-    'mmdet.models.backbones.swin.SwinBlock': Split(),
-    'mmseg.models.backbones.swin.SwinBlock': Split(),
-    'mmseg.models.backbones.vit.TransformerEncoderLayer': Split(attention=_attention_adding_identity,
-                                                                drops_attention=False),
+#: Backbones that look as if they could be expanded, and why they cannot.
+REFUSED: dict[str, str] = {
+    'mmpretrain.models.backbones.mixmim.MixMIMTransformer': 'its `layers` are stages, and each ends in another size',
+    'mmpretrain.models.backbones.tnt.TNT': 'a block takes and gives two kinds of tokens, pixels and patches',
+    'mmpretrain.models.backbones.revvit.RevVisionTransformer': 'its backward pass inverts every block, and a position '
+                                                               'that adds to one is not inverted with it',
+    'mmpretrain.models.backbones.efficientformer.EfficientFormer': 'its blocks of maps and of tokens stand in one list '
+                                                                   'with what turns the one into the other',
+    'mmpretrain.models.backbones.mobilevit.MobileViT': 'its `layers` are stages, and each ends in another size',
 }
 
-
-def split_of(block: nn.Module) -> Split | None:
-    """The split of a block, found by the class that defines its ``forward``; None for an unknown block."""
-    kind = getattr(type(block), '_parts', [type(block)])[-1]  # of a block that positions run: its own class
-    owner = next(c for c in kind.__mro__ if 'forward' in vars(c))
-    return SPLITS.get(f'{owner.__module__}.{owner.__qualname__}')
+#: Lists whose blocks ``out_indices`` counts; other lists are stages.
+COUNTED_LISTS = ('layers', 'encoder', 'xca_layers')
 
 
 def block_owners(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
     """Where the blocks are: dotted name of each list -> (module that owns it, its attribute there).
 
     Raises:
-        TypeError: If the backbone has neither ``layers``, each of them a block, nor ``stages`` with ``blocks``.
+        TypeError: If it is not known where, or the backbone cannot be expanded.
     """
-    layers = getattr(backbone, 'layers', None)
-    if isinstance(layers, nn.Module) and not any(isinstance(layer, nn.ModuleList) for layer in layers):  # those: stages
-        return {'layers': (backbone, 'layers')}
-    stages = getattr(backbone, 'stages', None)
-    if isinstance(stages, nn.ModuleList) and all(hasattr(stage, 'blocks') for stage in stages):
-        return {f'stages.{s}.blocks': (stage, 'blocks') for s, stage in enumerate(stages)}
+    names = [f'{c.__module__}.{c.__qualname__}' for c in type(backbone).__mro__]
+    if reason := next((REFUSED[name] for name in names if name in REFUSED), None):
+        raise TypeError(f'cannot expand a {type(backbone).__name__}: {reason}')
+    known = next((LISTS[name] for name in names if name in LISTS), None)
+    for pattern in [known] if known else USUAL_LISTS:
+        found = dict(_find(backbone, pattern.split('.')))
+        if found and (known or _is_uniform(found)):
+            return found
     hint = '. Expand its `backbone`' if isinstance(getattr(backbone, 'backbone', None), nn.Module) else ''
     raise TypeError(f'cannot expand a {type(backbone).__name__}: it keeps its blocks neither in `layers` (as '
-                    f'VisionTransformer does) nor in `stages[i].blocks` (as SwinTransformer does){hint}')
+                    'VisionTransformer does) nor in `stages[i].blocks` (as SwinTransformer does), one kind in a list, '
+                    f'and is none of {", ".join(name.rpartition(".")[2] for name in LISTS)}{hint}')
 
 
-def window_period(block: nn.Module) -> int:
-    """2 for blocks with shifted windows, whose neighbours must alternate; 1 for others."""
-    return 2 if hasattr(getattr(block, 'attn', None), 'shift_size') else 1
+def _find(module: nn.Module, pattern: list[str], before: str = '') -> Iterator[tuple[str, tuple[nn.Module, str]]]:
+    head, *rest = pattern
+    for name, child in module.named_children():
+        if not fnmatch(name, head):
+            continue
+        if rest:
+            yield from _find(child, rest, f'{before}{name}.')
+        elif isinstance(child, (nn.ModuleList, nn.Sequential)) and len(child):
+            yield f'{before}{name}', (module, name)
+
+
+def _is_uniform(found: dict[str, tuple[nn.Module, str]]) -> bool:
+    """Whether every list holds blocks of one class, and no lists."""
+    for owner, name in found.values():
+        kinds = {type(block) for block in getattr(owner, name)}
+        if len(kinds) > 1 or issubclass(kinds.pop(), (nn.ModuleList, nn.Sequential)):
+            return False
+    return True
+
+
+def window_period(blocks: list[nn.Module]) -> int:
+    """2 where two kinds of blocks take turns: plain and shifted windows, or local and global attention."""
+    takes_turns = hasattr(getattr(blocks[0], 'attn', None), 'shift_size') or _takes_turns(list(map(type, blocks)))
+    return min(2 if takes_turns else 1, len(blocks))
+
+
+def _takes_turns(kinds: list[type]) -> bool:
+    return len(set(kinds)) == 2 and all(kind is kinds[i % 2] for i, kind in enumerate(kinds))
 
 
 def window_shift(block: nn.Module) -> int | None:
@@ -73,6 +96,28 @@ def window_shift(block: nn.Module) -> int | None:
     return getattr(getattr(block, 'attn', None), 'shift_size', None)
 
 
-def checkpoints_itself(block: nn.Module) -> bool:
-    """Whether a block was built with ``with_cp``, in a forward that positions do not call."""
-    return split_of(block) is not None and getattr(block, 'with_cp', False)
+def runs_of(blocks: list[nn.Module]) -> list[range]:
+    """The parts of a list that can run again as a whole, and between them single blocks that cannot.
+
+    Most lists are one. MViT and HiViT keep all stages in one list, with blocks between them that change the size.
+    """
+    runs: list[range] = []
+    for i, block in enumerate(blocks):
+        follows = i > 0 and not runs_once(block) and not runs_once(blocks[i - 1]) \
+            and _channels(block) == _channels(blocks[i - 1])
+        if follows:
+            runs[-1] = range(runs[-1].start, i + 1)
+        else:
+            runs.append(range(i, i + 1))
+    return runs
+
+
+def runs_once(block: nn.Module) -> bool:
+    """What changes the size, as MViT's first block of a stage and HiViT's merging of patches, or adds an embedding, as
+    the first of PVT's lists."""
+    return (hasattr(block, 'pos_embed') or getattr(block, 'pool_skip', None) is not None or hasattr(block, 'reduction')
+            or getattr(block, 'in_dims', 0) != getattr(block, 'out_dims', 0))
+
+
+def _channels(block: nn.Module) -> int | None:
+    return getattr(block, 'dim', None) or getattr(block, 'out_dims', None)

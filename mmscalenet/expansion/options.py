@@ -1,13 +1,13 @@
 """The options of ``expand``: what is allowed, and what they mean for every list of blocks."""
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch.nn as nn
 
 from mmscalenet.registry import ADAPTERS
 
 from .adapters import Adapter
-from .families import window_period
+from .families import runs_of, runs_once, window_period
 from .layer_map import LAYER_MAPS, added_positions, build_layer_map
 
 ALLOWED_UNSHARE = (None, 'norms')
@@ -48,11 +48,6 @@ def is_finite(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
-def period_of(blocks: Sequence[nn.Module]) -> int:
-    """2 where plain and shifted windows alternate; a stage of one block has no shifted one to alternate with."""
-    return min(window_period(blocks[0]), len(blocks))
-
-
 def core_of_each(lists: Mapping[str, list], core: object) -> dict[str, object]:
     """The argument ``core`` for every list of blocks; what is in it is checked with the layer map."""
     if core is None or (len(lists) == 1 and not (_is_sequence(core) and len(core) == 1)):
@@ -80,9 +75,32 @@ def layer_maps(lists: Mapping[str, list], scale: object, layer_map: object, core
     result, cores = {}, core_of_each(lists, core)
     for (name, blocks), one_scale, one_map in zip(lists.items(), scales, maps, strict=True):
         try:
-            result[name] = build_layer_map(one_map, len(blocks), one_scale, period_of(blocks), cores[name])
+            result[name] = _layer_map(blocks, one_map, one_scale, cores[name])
         except ValueError as error:
             raise ValueError(f'{name}: {error}') from None
+    return result
+
+
+def _layer_map(blocks: list[nn.Module], layer_map: object, scale: object, core: object) -> list[int]:
+    """Of one list, run by run where blocks stand between that cannot run again."""
+    runs = runs_of(blocks)
+    if len(runs) == 1:
+        return build_layer_map(layer_map, len(blocks), scale, window_period(blocks), core)
+    if core is not None:
+        raise ValueError(f'core={core!r} is not possible where some blocks cannot run again; give the block of every '
+                         'position as layer_map')
+    if isinstance(layer_map, str):
+        return [run.start + block for run in runs
+                for block in build_layer_map(layer_map, len(run), 1 if runs_once(blocks[run.start]) else scale)]
+    result = build_layer_map(layer_map, len(blocks), scale)
+    number = {block: i for i, run in enumerate(runs) for block in run}
+    if [number[block] for block in result] != sorted(number[block] for block in result):
+        raise ValueError(f'layer_map={layer_map} leaves a size and comes back to it; blocks of one size are '
+                         f'{", ".join(f"{run.start} to {run.stop - 1}" for run in runs)}')
+    twice = [block for block in set(result) if result.count(block) > 1 and runs_once(blocks[block])]
+    if twice:
+        raise ValueError(f'layer_map={layer_map} runs block {twice[0]} again, a '
+                         f'{type(blocks[twice[0]]).__name__} that must run once')
     return result
 
 

@@ -1,5 +1,6 @@
 """A position: one place in the expanded depth, and all that it does not share."""
 import copy
+from collections.abc import Callable, Sequence
 from functools import partial
 from types import MethodType
 
@@ -12,7 +13,7 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 from .adapters import Adapter
-from .families import Split, split_of
+from .blocks import Branches, Split, kind_of
 
 
 class Position(BaseModule):
@@ -33,18 +34,19 @@ class Position(BaseModule):
             where it is one. Defaults to False.
         inject (bool): Whether the position has a learnt factor, (1,), with which the input of the core is added to its
             own (see :mod:`~mmscalenet.expansion.core`). Defaults to False.
-        own_norms (bool): Whether the position has norms of its own, copies of the block's. Defaults to False.
+        own_norms (Sequence[str]): Names of the block's norms of which the position has copies of its own. Defaults to
+            none.
         drop_path (float): Probability to drop a branch of a sample in training. Defaults to 0.
         with_cp (bool): Recompute the position in the backward pass instead of storing it. Defaults to False.
     """
 
     def __init__(self, block: nn.Module, adapter: Adapter | None = None, gate: float | None = None,
-                 divide: bool = False, inject: bool = False, own_norms: bool = False, drop_path: float = 0.,
+                 divide: bool = False, inject: bool = False, own_norms: Sequence[str] = (), drop_path: float = 0.,
                  with_cp: bool = False) -> None:
         super().__init__()
         #: The list of positions and the name of the block in it, in a tuple, which registers no module.
         self.place: tuple[nn.Module, str] | None = None
-        self.split: Split | None = split_of(block)
+        self.kind: Split | Branches | None = kind_of(block)
         self.with_cp = with_cp
         self.drop_path = DropPath(drop_path)
         self.adapter = adapter
@@ -59,13 +61,22 @@ class Position(BaseModule):
         #: Positions that run the block at the present depth of the net; told by the list of positions.
         self.uses = 1
         self.register_parameter('inject', nn.Parameter(torch.zeros(1)) if inject else None)
-        if own_norms:
-            if self.split is None:
-                raise ValueError(f"unshare='norms' is not possible for a {type(block).__name__}: where its norms are "
-                                 'is not known; allowed there is unshare=None')
+        #: The position's name of a norm of its own -> the block's.
+        self.norm_names: dict[str, str] = {}
+        for name in own_norms:
             # trained even where the block's are frozen: that is for ``apply_freezing`` to say
-            self.norm1 = copy.deepcopy(getattr(block, self.split.norm1)).requires_grad_(True)
-            self.norm2 = copy.deepcopy(getattr(block, self.split.norm2)).requires_grad_(True)
+            self._add_norm(name, copy.deepcopy(block.get_submodule(name)).requires_grad_(True))
+
+    def _add_norm(self, name: str, norm: nn.Module) -> None:
+        if isinstance(self.kind, Split):
+            own = 'norm1' if name == self.kind.norm1 else 'norm2'
+            setattr(self, own, norm)
+        else:
+            own = f'norms.{name.replace(".", "/")}'
+            if not hasattr(self, 'norms'):
+                self.norms = nn.ModuleDict()
+            self.norms[name.replace('.', '/')] = norm
+        self.norm_names[own] = name
 
     def reset_parameters(self) -> None:
         """Adapter and factors back to their start; own norms are kept (see :meth:`PositionList.sync_norms`)."""
@@ -83,8 +94,16 @@ class Position(BaseModule):
         return self.gate / self.uses if self.uses > 1 else None  # a block that runs once takes no sub-steps
 
     def own_norms(self) -> dict[str, nn.Module]:
-        """The norms that are not the block's, as 'norm1' and 'norm2'."""
-        return {name: self._modules[name] for name in ('norm1', 'norm2') if name in self._modules}
+        """The norms that are not the block's, by the block's name for them."""
+        return {name: self.get_submodule(own) for own, name in self.norm_names.items()}
+
+    def fold_norms(self, block: nn.Module) -> None:
+        """Move them into a block that is the position's alone."""
+        for name, norm in self.own_norms().items():
+            block.get_submodule(name).load_state_dict(norm.state_dict())
+        for own in {own.partition('.')[0] for own in self.norm_names}:
+            delattr(self, own)
+        self.norm_names = {}
 
     @property
     def block(self) -> nn.Module:
@@ -99,9 +118,8 @@ class Position(BaseModule):
         except AttributeError:
             if name.startswith('_') or self.__dict__.get('place') is None:
                 raise
-        for own, norm in self.own_norms().items():
-            if name == getattr(self.split, own):
-                return norm
+        if name in self.norm_names.values():
+            return self.own_norms()[name]
         value = getattr(self.block, name)
         if isinstance(value, MethodType):  # it would run the block without what the position owns
             raise AttributeError(f'{name} is a method of the block; take position.block.{name}')
@@ -116,20 +134,20 @@ class Position(BaseModule):
     def run(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
         """What ``block`` computes when this position calls it."""
         # the factors from outside, as the net may have another depth when the position is recomputed
-        run = partial(self._run if self.split else self._run_whole, self.factors())
+        ways = {Split: self._run, Branches: self._run_branches, type(None): self._run_whole}
+        run = partial(ways[type(self.kind)], self.factors())
         if self.with_cp and torch.is_grad_enabled():
             # the reentrant kind fails under DDP once a block is used twice
             return checkpoint(run, block, x, *args, use_reentrant=False, **kwargs)
         return run(block, x, *args, **kwargs)
 
     def _run(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args) -> Tensor:
-        split, adapter = self.split, self.adapter
+        split, adapter = self.kind, self.adapter
         attn, ffn = block.attn, block.ffn
         if adapter is not None and (weights := adapter.weights(block)):
             attn, ffn = _Rebound(attn, 'attn.', weights), _Rebound(ffn, 'ffn.', weights)
         own = self.own_norms()
-        norm1 = own.get('norm1') or getattr(block, split.norm1)
-        norm2 = own.get('norm2') or getattr(block, split.norm2)
+        norm1, norm2 = (own.get(name) or getattr(block, name) for name in (split.norm1, split.norm2))
 
         attention = partial(split.attention, attn)
         if self.around_attention is not None:
@@ -144,19 +162,32 @@ class Position(BaseModule):
         extra = None if adapter is None else adapter(h)
         return x + self.drop_path(out if extra is None else out + extra)
 
+    def _run_branches(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
+        """For a block that computes as its library says, and is met where its branches begin and end."""
+        block.visit.begin(self, factors)
+        try:
+            return self._with_own_tensors(block)(x, *args, **kwargs)
+        finally:
+            block.visit.end()
+
     def _run_whole(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
         """For a block whose inside is not known: the adapter stands beside the whole of it."""
-        adapter = self.adapter
-        weights = {} if adapter is None else adapter.weights(block)
-        run = block.run_alone
-        if weights:
-            run = _Rebound(_Alone(block), '', {f'block.{name}': weight for name, weight in weights.items()})
-        out = run(x, *args, **kwargs)
-        extra = None if adapter is None else adapter(x)
-        if factors is None and not (self.training and self.drop_path.drop_prob):
-            return out if extra is None else out + extra  # exact, as x + (out - x) is not
-        out = out - x if factors is None else factors[0] * (out - x)
-        return x + self.drop_path(out if extra is None else out + extra)
+        out = self._run_branches(None, block, x, *args, **kwargs)
+        extra = None if self.adapter is None else self.adapter(x)
+        drops = self.training and self.drop_path.drop_prob and not block.visit.drops
+        if factors is not None or drops:  # else exact, as x + (out - x) is not
+            out = out - x if factors is None else factors[0] * (out - x)
+            return x + self.drop_path(out if extra is None else out + extra)
+        return out if extra is None else out + self.drop_path(extra)
+
+    def _with_own_tensors(self, block: nn.Module) -> Callable:
+        """The parent's forward of a block, with what the adapter and own norms put in the place of its tensors."""
+        tensors = {} if self.adapter is None else self.adapter.weights(block)
+        for name, norm in self.own_norms().items():
+            tensors |= {f'{name}.{key}': tensor for key, tensor in [*norm.named_parameters(), *norm.named_buffers()]}
+        if not tensors:
+            return block.run_alone
+        return _Rebound(block.visit.alone, '', {f'block.{name}': tensor for name, tensor in tensors.items()})
 
 
 class _Rebound:
@@ -175,13 +206,3 @@ class _Rebound:
                                    'take use_orig_params=False, or fully_shard')
         return functional_call(self.module, self.weights, args, kwargs)
 
-
-class _Alone(nn.Module):
-    """A block's forward without its hooks, which have run already."""
-
-    def __init__(self, block: nn.Module) -> None:
-        super().__init__()
-        self.block = block
-
-    def forward(self, *args, **kwargs) -> Tensor:
-        return self.block.run_alone(*args, **kwargs)

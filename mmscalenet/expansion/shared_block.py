@@ -9,8 +9,9 @@ import torch.nn as nn
 from torch import Tensor
 
 from .binding import Bound, bind
-from .families import split_of
+from .blocks import Split, kind_of
 from .position import Position
+from .visit import Visit, is_drop_path
 
 
 class SharedBlock(Bound):
@@ -50,10 +51,14 @@ def prepare_block(block: nn.Module, with_cp: bool) -> None:
         with_cp (bool): Whether its positions are recomputed in the backward pass, which the block then shows.
     """
     for module in block.modules():
-        if hasattr(module, 'drop_prob') and type(module).__name__ == 'DropPath':
+        if is_drop_path(module):
             module.__class__ = bind(Undropped, type(module))
-    if split_of(block) is not None:
+    kind = kind_of(block)
+    splits = isinstance(kind, Split)
+    if splits:
         block.ffn.add_identity = False
-        if hasattr(block, 'with_cp'):
-            block.with_cp = with_cp
+    else:
+        block.visit = Visit(block, kind)
+    if hasattr(block, 'with_cp'):  # what runs its own forward would recompute it there, without its position
+        block.with_cp = with_cp and splits
     block.__class__ = bind(SharedBlock, type(block))

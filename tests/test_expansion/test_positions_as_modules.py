@@ -82,7 +82,7 @@ def test_indexing_shows_the_attributes_of_the_block():
 
 def test_an_own_norm_is_the_norm_that_is_shown():
     layers = build_scalenet('mmpretrain-vit', unshare='norms').layers
-    assert layers[-1].ln1 is layers[-1].norm1 is layers.positions[7].own_norms()['norm1']
+    assert layers[-1].ln1 is layers[-1].norm1 is layers.positions[7].own_norms()['ln1']
     assert layers[-1].ln1 is not layers[3].ln1
 
 

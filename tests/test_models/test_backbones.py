@@ -198,8 +198,8 @@ def test_init_weights_keeps_the_adapters_a_no_op(name):
             assert not position.adapter.up.weight.any() and position.adapter.down.weight.std() > 0.01
             if position.gate is not None:
                 assert position.gate.tolist() == [0.5, 0.5]
-                assert torch.equal(position.norm1.weight, getattr(positions.block_of(p),
-                                                                  position.split.norm1).weight)
+                for name, norm in position.own_norms().items():
+                    assert torch.equal(norm.weight, positions.block_of(p).get_submodule(name).weight)
 
 
 @pytest.mark.parametrize('name, key, content', [

@@ -52,7 +52,7 @@ class Search:
         say('measuring the base')
         base = self.build(self.args.backbone, with_cp=True).to(self.args.device)
         costs = CostModel(base, self.shape, 0 if self.args.no_latency else self.args.runs)
-        lists = [Blocks(len(positions), min(window_period(positions.blocks[0]), len(positions)))
+        lists = [Blocks(len(positions), window_period(positions.blocks))
                  for positions in position_lists(base).values()]
         rows: dict[tuple, Row] = {}
         refused = 0

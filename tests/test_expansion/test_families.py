@@ -1,0 +1,264 @@
+"""What holds for DeiT and Swin holds for every other family that can be expanded."""
+import copy
+import pickle
+
+import pytest
+import torch
+from families import FAMILIES, build_family, deeper, family_image, outputs_of
+from mmpretrain.models import TNT, EfficientFormer, MixMIMTransformer, MobileViT, ResNet, RevVisionTransformer
+from parents import DEIT_ARCH, flatten, randomise
+from torch import nn
+
+import mmscalenet
+from mmscalenet.expansion import position_lists
+from mmscalenet.expansion.blocks import BLOCKS, Branches, batch_norms_of, norms_of
+from mmscalenet.expansion.families import runs_once
+
+every_family = pytest.mark.parametrize('name', FAMILIES)
+#: With several runs in a list.
+WITH_RUNS = ('mmpretrain-mvit', 'mmpretrain-mvit-late-dims', 'mmpretrain-hivit', 'mmdet-pvt')
+
+
+def assert_equal(ours: object, theirs: object) -> None:
+    ours, theirs = flatten(ours), flatten(theirs)
+    assert len(ours) == len(theirs) > 0
+    for a, b in zip(ours, theirs, strict=True):
+        assert torch.isfinite(a).all()
+        assert torch.equal(a, b), (a - b).abs().max()
+
+
+def assert_close(ours: object, theirs: object) -> None:
+    for a, b in zip(flatten(ours), flatten(theirs), strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-5 * b.abs().max().item())
+
+
+def grown(name: str, moved: bool = True, **options) -> nn.Module:
+    """Expanded, and with what positions own at random values, as after training."""
+    model = mmscalenet.expand(build_family(name), **options)
+    for positions in position_lists(model).values():
+        if moved:
+            randomise(positions.positions, seed=3)
+    return model
+
+
+@every_family
+@pytest.mark.parametrize('training', [False, True])
+def test_scale_1_without_adapters_is_the_parent_bit_for_bit(name, training):
+    parent = build_family(name)
+    ours = mmscalenet.expand(copy.deepcopy(parent), scale=1, adapter=None)
+    assert list(ours.state_dict()) == list(parent.state_dict())
+    outputs = []
+    for model in (ours, parent):
+        model.train(training)
+        torch.manual_seed(5)
+        outputs.append(model(family_image(name)))
+    assert_equal(*outputs)
+    for a, b in zip(ours.buffers(), parent.buffers(), strict=True):  # statistics of batch norms, too
+        assert torch.equal(a, b)
+
+
+@every_family
+@pytest.mark.parametrize('layer_map', ['interleaved', 'cyclic', 'middle_cycle'])
+def test_closed_gates_give_the_base_bit_for_bit(name, layer_map):
+    parent = build_family(name)
+    ours = mmscalenet.expand(copy.deepcopy(parent), layer_map=layer_map, gate=0)
+    # the taps of the other maps come after further blocks
+    last = slice(None) if layer_map == 'interleaved' else slice(-1, None)
+    assert_equal(flatten(outputs_of(ours, name))[last], flatten(outputs_of(parent, name))[last])
+
+
+@every_family
+def test_no_tensor_twice_and_every_parameter_counted(name):
+    parent, ours = build_family(name), grown(name, gate=0)
+    names = [key for key, _ in ours.named_parameters(remove_duplicate=False)]
+    assert len(names) == len(dict(ours.named_parameters()))
+    own = [parameter for positions in position_lists(ours).values() for parameter in positions.positions.parameters()]
+    assert sum(p.numel() for p in ours.parameters()) == sum(p.numel() for p in [*parent.parameters(), *own])
+    expected = 0
+    for positions in position_lists(ours).values():
+        for position, added in zip(positions.positions, positions.added, strict=True):
+            block = position.block
+            once, width = runs_once(block), None if position.adapter is None else position.adapter.up.out_features
+            assert (position.adapter is None) == once
+            expected += 0 if once else 2 * width * round(5 / 12 * width)
+            expected += added * (2 + sum(w.numel() for norm in batch_norms_of(block)
+                                         for w in block.get_submodule(norm).parameters()))
+    assert sum(p.numel() for p in own) == expected
+
+
+@pytest.mark.parametrize('name', [name for name in FAMILIES if name not in WITH_RUNS])
+@pytest.mark.parametrize('training', [False, True])
+def test_twice_the_depth_is_the_parent_of_twice_the_depth(name, training):
+    """The library's own deeper net, given each block's weights twice."""
+    rates = {'drop_path_rate': 0.} if 'drop_path_rate' in FAMILIES[name][1] else {}
+    ours = mmscalenet.expand(build_family(name, **rates), adapter=None)
+    theirs = deeper(name, **rates)
+    state = ours.state_dict()
+    unrolled = {key: value for key, value in state.items() if '.positions.' not in key}
+    for list_name, positions in position_lists(ours).items():
+        for key in [key for key in unrolled if key.startswith(f'{list_name}.')]:
+            del unrolled[key]
+        for p, block in enumerate(positions.layer_map):
+            start = f'{list_name}.{block}.'
+            unrolled |= {f'{list_name}.{p}.{key.removeprefix(start)}': value for key, value in state.items()
+                         if key.startswith(start)}
+    missing, unexpected = theirs.load_state_dict(unrolled, strict=False)
+    # Swin V2 drops the tables of its windows from every file, and has made them by itself
+    assert not unexpected and not [key for key in missing if 'relative_' not in key]
+    assert_close(outputs_of(ours, name, training), outputs_of(theirs, name, training))
+
+
+@every_family
+def test_training_reaches_all_that_positions_own(name):
+    model = grown(name, gate=0.5, unshare='norms' if all_norms_known(name) else None)
+    sum(out.square().mean() for out in flatten(outputs_of(model, name, training=True))).backward()
+    missing = [key for key, parameter in model.named_parameters() if '.positions.' in key and parameter.grad is None]
+    assert not missing
+
+
+def all_norms_known(name: str) -> bool:
+    lists = position_lists(mmscalenet.expand(build_family(name), scale=1)).values()
+    return all(norms_of(block) for positions in lists for block in positions.blocks if not runs_once(block))
+
+
+@every_family
+def test_recomputed_steps_are_the_same(name):
+    """With drop path, and with batch norms, whose statistics a second pass would move a second time."""
+    steps = []
+    for with_cp in (False, True):
+        model = grown(name, gate=0.5, with_cp=with_cp)
+        torch.manual_seed(3)
+        outputs = flatten(outputs_of(model, name, training=True))
+        sum(out.square().mean() for out in outputs).backward()
+        steps.append([*outputs, *(p.grad for p in model.parameters() if p.grad is not None)])
+    assert_close(*steps)
+
+
+@every_family
+def test_deployed_nets_compute_the_same(name):
+    model = grown(name, gate=0.5)
+    expected = outputs_of(model, name)
+    model.switch_to_deploy()
+    assert_close(model(family_image(name)), expected)
+
+
+@every_family
+def test_a_smaller_depth_is_a_net_of_that_depth(name):
+    """To the base's, which is the base."""
+    model = grown(name, moved=False, gate=0.5, adapter=None)
+    full = outputs_of(model, name)
+    model.set_depth(model.runnable_depths()[0])
+    assert_equal(outputs_of(model, name), outputs_of(build_family(name), name))
+    model.set_depth(model.runnable_depths()[-1])
+    assert_equal(outputs_of(model, name), full)
+
+
+@every_family
+def test_copies_and_pickles_compute_the_same(name):
+    model = grown(name)
+    expected = outputs_of(model, name)
+    assert_equal(outputs_of(copy.deepcopy(model), name), expected)
+    assert_equal(outputs_of(pickle.loads(pickle.dumps(model)), name), expected)
+    unshared, shared = (mmscalenet.expand(build_family(name), share=share, adapter=None) for share in (False, True))
+    assert_equal(outputs_of(unshared, name), outputs_of(shared, name))
+
+
+@every_family
+def test_layer_decay_counts_blocks_in_order(name):
+    model = grown(name)
+    depths = {key: model.get_layer_depth(key) for key, _ in model.named_parameters()}
+    before = 0
+    for list_name, positions in position_lists(model).items():
+        for i in range(positions.num_blocks):
+            of_block = {depths[key][0] for key in depths if key.startswith(f'{list_name}.{i}.')}
+            assert of_block <= {before + i + 1}
+        before += positions.num_blocks
+    assert {total for _, total in depths.values()} == {before + 2}
+    assert all(0 <= depth < total for depth, total in depths.values())
+    if len(position_lists(model)) > 1:  # what leads to a stage is no deeper than the stage before it
+        second = next(iter(position_lists(model).values())).num_blocks
+        between = [key for key in depths if not key.startswith(tuple(f'{name}.' for name in position_lists(model)))]
+        stems = [key for key in between if key.startswith(('downsample_layers.1.', 'patch_embeds.1.', 'patch_embed2.',
+                                                          'network.1.', 'layers.1.0.', 'stages.0.downsample.'))]
+        assert {depths[key][0] for key in stems} <= {second}
+
+
+@pytest.mark.parametrize('name', ['mmpretrain-convnext', 'mmseg-mit', 'mmseg-mscan', 'mmpretrain-beit'])
+def test_the_graph_is_whole(name, fresh_compiler):
+    """One graph under torch.compile, though hooks tell the block which position runs it."""
+    model = grown(name)
+    expected = outputs_of(model, name)
+    assert_close(torch.compile(model, backend='eager', fullgraph=True)(family_image(name)), expected)
+
+
+def test_batch_norms_keep_the_statistics_of_their_use():
+    model = grown('mmseg-mscan', moved=False, gate=0.5)
+    for _ in range(2):
+        outputs_of(model, 'mmseg-mscan', training=True)
+    positions = model.block1.positions
+    own, shared = positions[2].own_norms()['norm1'], model.block1.get_submodule('0').norm1
+    assert own.num_batches_tracked == shared.num_batches_tracked == 2
+    assert not torch.allclose(own.running_mean, shared.running_mean)
+
+
+def test_own_batch_norms_start_from_those_of_a_file():
+    base = build_family('mmseg-mscan')
+    outputs_of(base, 'mmseg-mscan', training=True)
+    model = mmscalenet.expand(build_family('mmseg-mscan'), adapter=None)
+    assert not model.load_state_dict(base.state_dict(), strict=False).unexpected_keys
+    own = model.block1.positions[2].own_norms()['norm1']
+    assert torch.equal(own.running_mean, base.block1[0].norm1.running_mean)
+
+
+def test_adapters_read_maps_with_the_channels_first():
+    """They are 1x1 convolutions then: what they add at a pixel is of that pixel."""
+    model = grown('mmpretrain-poolformer', scale=1).eval()
+    position = getattr(model.network, '0')[0]
+    h = torch.randn(1, 8, 5, 5)
+    seen = []
+    position.block.mlp.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0]))
+    out = position(h)
+    with_adapter, position.adapter = position.adapter, None
+    without = position(h)
+    down, up = with_adapter.down.weight[..., None, None], with_adapter.up.weight[..., None, None]
+    extra = nn.functional.conv2d(with_adapter.act(nn.functional.conv2d(seen[0], down)), up)
+    torch.testing.assert_close(out - without, extra, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize('parent, reason', [
+    (lambda: MixMIMTransformer(arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])), 'are stages'),
+    (lambda: TNT(arch=dict(embed_dims_outer=16, embed_dims_inner=8, num_layers=2, num_heads_outer=2,
+                           num_heads_inner=2), img_size=32), 'two kinds of tokens'),
+    (lambda: RevVisionTransformer(arch=DEIT_ARCH, img_size=32, patch_size=8), 'inverts every block'),
+    (lambda: EfficientFormer(arch='l1'), 'maps and of tokens'),
+    (lambda: MobileViT(arch='xx_small'), 'are stages'),
+    (lambda: ResNet(18), 'neither in `layers`'),
+])
+def test_what_cannot_run_is_refused_before_it_is_changed(parent, reason):
+    model = parent()
+    before = type(model), list(model.state_dict())
+    with pytest.raises(TypeError, match=f'cannot expand a {type(model).__name__}: .*{reason}'):
+        mmscalenet.expand(model)
+    assert (type(model), list(model.state_dict())) == before
+
+
+@pytest.mark.parametrize('name, options, message', [
+    ('mmpretrain-mvit', dict(layer_map=[0, 1, 2, 0, 1, 2, 3, 4, 5, 6]), 'leaves a size and comes back to it'),
+    ('mmpretrain-mvit', dict(layer_map=[0, 1, 1, 2, 3, 4, 5, 6]), 'runs block 1 again'),
+    ('mmpretrain-mvit', dict(inject=True), 'inject=True is not possible for blocks'),
+    ('mmpretrain-poolformer', dict(adapter=dict(type='LoRA')), 'LoRA finds no matrix in a PoolFormerBlock'),
+    ('mmpretrain-davit', dict(unshare='norms'), "unshare='norms' is not possible for a DaViTBlock"),
+])
+def test_options_that_a_family_cannot_take(name, options, message):
+    model = build_family(name)
+    before = type(model), list(model.state_dict())
+    with pytest.raises(ValueError, match=message):
+        mmscalenet.expand(model, **options)
+    assert (type(model), list(model.state_dict())) == before
+
+
+def test_every_described_block_is_tried():
+    """Those that positions run themselves are with DeiT and Swin."""
+    tried = {f'{c.__module__}.{c.__qualname__}' for name in FAMILIES for module in build_family(name).modules()
+             for c in type(module).__mro__}
+    assert not [name for name, kind in BLOCKS.items() if isinstance(kind, Branches) and name not in tried]
