@@ -6,7 +6,7 @@ from .version import __version__
 
 try:
     from .expansion import Expanded, expand, layer_table
-    from .models import ScaleNetDeiT, ScaleNetSwin
+    from .models import ScaleNet, ScaleNetDeiT, ScaleNetSwin
     from .registry import ADAPTERS, MODELS
 except (ImportError, OSError) as error:  # a broken shared library raises OSError
     # the doctor has to start where something is missing: that is what it is for
@@ -15,4 +15,6 @@ except (ImportError, OSError) as error:  # a broken shared library raises OSErro
 else:
     warn_untested()
 
-__all__ = ['ADAPTERS', 'MODELS', 'Expanded', 'ScaleNetDeiT', 'ScaleNetSwin', '__version__', 'expand', 'layer_table']
+__all__ = [
+    'ADAPTERS', 'MODELS', 'Expanded', 'ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin', '__version__', 'expand', 'layer_table'
+]

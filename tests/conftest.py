@@ -2,6 +2,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from uuid import uuid4
 
 # One thread: the models are tiny, and a process that is forked from one with OpenMP threads hangs in the next product.
 os.environ.setdefault('OMP_NUM_THREADS', '1')
@@ -36,7 +37,8 @@ def fresh_compiler():
 @pytest.fixture
 def logged():
     """What mmengine's logger says, from INFO on."""
-    logger = MMLogger.get_instance('logged', logger_name='logged')
+    # a new one each time: 'current' is the one that was made last, and a runner may have made one in between
+    logger = MMLogger.get_instance(f'logged-{uuid4()}', logger_name='logged')
     records = []
     handler = logging.Handler(logging.INFO)
     handler.emit = lambda record: records.append(record.getMessage())

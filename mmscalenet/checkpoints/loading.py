@@ -10,6 +10,7 @@ from torch import Tensor
 
 from mmscalenet.expansion import position_lists
 
+from .by_names import fit_by_names, goes_by_names
 from .errors import CheckpointError, some
 from .formats import BUFFERS, Source, convert, is_swin, to_mmseg
 from .reading import read_checkpoint
@@ -44,7 +45,7 @@ def load_pretrained(backbone: nn.Module, checkpoint: str | PathLike | Mapping, p
 
     Takes, by recognising the file: the ViT, DeiT and Swin of mmpretrain, official DeiT and timm, official Swin and
     timm's, the Swin of mmdet and mmseg, mmseg's ViT, a whole classifier, detector or segmentor of these, and the
-    checkpoint of an expanded backbone of the same shape.
+    checkpoint of an expanded backbone of the same shape. Of other families: files with the names of their library.
 
     Args:
         backbone (nn.Module): The backbone; it is changed in place, and only if the whole checkpoint fits. What its
@@ -67,13 +68,18 @@ def load_pretrained(backbone: nn.Module, checkpoint: str | PathLike | Mapping, p
 def load_content(backbone: nn.Module, content: Mapping, name: str, prefix: str | None = None) -> Report:
     """Do what :func:`load_pretrained` does, with what a file holds and the name that it goes by in messages."""
     try:
-        source = convert(content, prefix)
-        state, report = _fit(backbone, source)
+        if goes_by_names(backbone):
+            state, report = fit_by_names(backbone, content, prefix)
+        else:
+            source = convert(content, prefix)
+            state, report = _fit(backbone, source)
+            report.source = source.name
     except CheckpointError as error:
         raise CheckpointError(f'{name} does not fit {type(backbone).__name__}: {error}') from None
-    report.source = f'{name}, {source.name}'
-    backbone.load_state_dict(state)
-    if not any(_is_own(key) for key in source.state):
+    report.source = f'{name}, {report.source}'
+    # complete, as checked; but some parents take tables out of what they are given, and make them themselves
+    backbone.load_state_dict(state, strict=not goes_by_names(backbone))
+    if not any(_is_own(key) for key in report.loaded):
         for positions in position_lists(backbone).values():
             positions.reset_positions()
     print_log(str(report), logger='current')

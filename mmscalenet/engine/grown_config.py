@@ -1,13 +1,16 @@
 """The config of a net grown from that of another."""
 import os
 from collections.abc import Iterator
+from importlib import import_module
 
 from mmengine.config import Config
+
+from mmscalenet.expansion.families import is_known, known_families
 
 from .cli import LIBRARIES, full_type, library_of, read_config
 from .errors import UsageError
 
-#: Class of a backbone -> the one that grows it.
+#: Class of a backbone -> the one that grows it; others grow with ``ScaleNet``.
 TWINS = {'SwinTransformer': 'ScaleNetSwin', 'VisionTransformer': 'ScaleNetDeiT',
          'DistilledVisionTransformer': 'ScaleNetDeiT'}
 
@@ -23,11 +26,17 @@ def scalenet_options(cfg: Config) -> dict[str, str]:
         raise UsageError('the config has no model.backbone to expand.')
     kind = full_type(backbone)
     name, library = kind.rpartition('.')[2], kind.split('.')[0]
-    if name in TWINS.values():
+    if name in (*TWINS.values(), 'ScaleNet'):
         return {}
     if name not in TWINS:
-        raise UsageError(f'the backbone of the config, {kind}, is none that is expanded here; it has to be one of '
-                         f'{", ".join([*TWINS, *dict.fromkeys(TWINS.values())])}.')
+        library = library if library in LIBRARIES else library_of(cfg)
+        parent = None
+        if library in LIBRARIES:
+            parent = import_module(f'{library}.registry').MODELS.get(f'{library}.{name}')
+        if parent is None or not is_known(parent):
+            raise UsageError(f'the backbone of the config, {kind}, is none that is expanded here; it has to be one of '
+                             f'{known_families()}.')
+        return dict(type='mmscalenet.ScaleNet', base=f'{library}.{name}')
     options = dict(type=f'mmscalenet.{TWINS[name]}')
     if library in LIBRARIES or name == 'DistilledVisionTransformer':
         options['base'] = f'{library if library in LIBRARIES else "mmpretrain"}.{name}'

@@ -71,7 +71,7 @@ def _shrink(part: object) -> object:
     if not isinstance(part, dict):
         return part
     part = ConfigDict({key: _shrink(entry) for key, entry in part.items()})
-    if _last(part) in ('ScaleNetDeiT', 'ScaleNetSwin'):
+    if _last(part) in ('ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin'):
         for key in {*EXPAND_ARGUMENTS, 'window_size', 'global_positions'} - {'drop_path_rate'}:
             if key != 'window_size' or _last(part) == 'ScaleNetDeiT':  # a Swin's is the parent's
                 part.pop(key, None)

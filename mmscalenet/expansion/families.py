@@ -10,6 +10,12 @@ import torch.nn as nn
 
 #: Backbone -> its lists of blocks, by dotted names with wildcards.
 LISTS: dict[str, str] = {
+    'mmpretrain.models.backbones.vision_transformer.VisionTransformer': 'layers',
+    'mmpretrain.models.backbones.beit.BEiTViT': 'layers',
+    'mmpretrain.models.backbones.mlp_mixer.MlpMixer': 'layers',
+    'mmpretrain.models.backbones.swin_transformer.SwinTransformer': 'stages.*.blocks',
+    'mmpretrain.models.backbones.swin_transformer_v2.SwinTransformerV2': 'stages.*.blocks',
+    'mmpretrain.models.backbones.davit.DaViT': 'stages.*.blocks',
     'mmpretrain.models.backbones.convnext.ConvNeXt': 'stages.*',
     'mmpretrain.models.backbones.hornet.HorNet': 'stages.*',
     'mmpretrain.models.backbones.poolformer.PoolFormer': 'network.*',
@@ -18,12 +24,16 @@ LISTS: dict[str, str] = {
     'mmpretrain.models.backbones.xcit.XCiT': 'xca_layers',
     'mmpretrain.models.backbones.mvit.MViT': 'blocks',
     'mmpretrain.models.backbones.hivit.HiViT': 'blocks',
+    'mmseg.models.backbones.vit.VisionTransformer': 'layers',
+    'mmseg.models.backbones.beit.BEiT': 'layers',
+    'mmseg.models.backbones.swin.SwinTransformer': 'stages.*.blocks',
     'mmseg.models.backbones.mit.MixVisionTransformer': 'layers.*.1',
     'mmseg.models.backbones.mscan.MSCAN': 'block?',
     'mmseg.models.backbones.twins.PCPVT': 'layers.*',
+    'mmdet.models.backbones.swin.SwinTransformer': 'stages.*.blocks',
     'mmdet.models.backbones.pvt.PyramidVisionTransformer': 'layers.*.1',
 }
-#: Others, tried in this order.
+#: Where backbones that are not known are looked at, in this order.
 USUAL_LISTS = ('stages.*.blocks', 'layers')
 
 #: Backbones that look as if they could be expanded, and why they cannot.
@@ -41,13 +51,27 @@ REFUSED: dict[str, str] = {
 COUNTED_LISTS = ('layers', 'encoder', 'xca_layers')
 
 
+def is_known(backbone: type) -> bool:
+    """Whether objects of the class can be expanded, as far as is known without one."""
+    return any(name in LISTS for name in _names(backbone)) and not any(name in REFUSED for name in _names(backbone))
+
+
+def known_families() -> str:
+    """Their names, for messages."""
+    return ', '.join(dict.fromkeys(name.rpartition('.')[2] for name in LISTS))
+
+
+def _names(backbone: type) -> list[str]:
+    return [f'{c.__module__}.{c.__qualname__}' for c in backbone.__mro__]
+
+
 def block_owners(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
     """Where the blocks are: dotted name of each list -> (module that owns it, its attribute there).
 
     Raises:
         TypeError: If it is not known where, or the backbone cannot be expanded.
     """
-    names = [f'{c.__module__}.{c.__qualname__}' for c in type(backbone).__mro__]
+    names = _names(type(backbone))
     if reason := next((REFUSED[name] for name in names if name in REFUSED), None):
         raise TypeError(f'cannot expand a {type(backbone).__name__}: {reason}')
     known = next((LISTS[name] for name in names if name in LISTS), None)
@@ -58,7 +82,7 @@ def block_owners(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
     hint = '. Expand its `backbone`' if isinstance(getattr(backbone, 'backbone', None), nn.Module) else ''
     raise TypeError(f'cannot expand a {type(backbone).__name__}: it keeps its blocks neither in `layers` (as '
                     'VisionTransformer does) nor in `stages[i].blocks` (as SwinTransformer does), one kind in a list, '
-                    f'and is none of {", ".join(name.rpartition(".")[2] for name in LISTS)}{hint}')
+                    f'and is none of {known_families()}{hint}')
 
 
 def _find(module: nn.Module, pattern: list[str], before: str = '') -> Iterator[tuple[str, tuple[nn.Module, str]]]:

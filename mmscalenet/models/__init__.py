@@ -1,4 +1,4 @@
-from .backbones import ScaleNetDeiT, ScaleNetSwin
+from .backbones import ScaleNet, ScaleNetDeiT, ScaleNetSwin
 from .necks import SimpleFeaturePyramid
 
-__all__ = ['ScaleNetDeiT', 'ScaleNetSwin', 'SimpleFeaturePyramid']
+__all__ = ['ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin', 'SimpleFeaturePyramid']

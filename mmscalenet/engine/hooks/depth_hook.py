@@ -138,7 +138,7 @@ class DepthHook(Hook):
             raise UsageError('DepthHook: custom_hooks has more than one, and each would undo what the other does.')
         if not self.backbones:
             raise UsageError(f'DepthHook: {type(self.model).__name__} has no expanded backbone, whose depth could '
-                             "change; give it one of type='mmscalenet.ScaleNetDeiT' or 'mmscalenet.ScaleNetSwin', or "
+                             "change; give it one of type='mmscalenet.ScaleNet' (ScaleNetDeiT, ScaleNetSwin), or "
                              'leave the hook out.')
         given = [backbone.chosen_depth for backbone in self.backbones if backbone.chosen_depth is not None]
         if given:

@@ -1,4 +1,5 @@
+from .scalenet import ScaleNet
 from .scalenet_deit import ScaleNetDeiT
 from .scalenet_swin import ScaleNetSwin
 
-__all__ = ['ScaleNetDeiT', 'ScaleNetSwin']
+__all__ = ['ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin']

@@ -1,9 +1,10 @@
-"""What ScaleNetDeiT and ScaleNetSwin share: build the parent of the library whose config it is, and expand it."""
+"""ScaleNet of any backbone, and what ScaleNetDeiT and ScaleNetSwin share with it: build the parent, and expand it."""
 import difflib
 import importlib
 import inspect
 from collections.abc import Iterable, Sequence
 
+import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.registry import DefaultScope
 
@@ -11,20 +12,42 @@ from mmscalenet.checkpoints import load_pretrained
 from mmscalenet.expansion import Expanded, expand, position_lists
 from mmscalenet.expansion.binding import bind
 from mmscalenet.expansion.options import check_drop_path_rate
+from mmscalenet.registry import MODELS
 
 #: Arguments of ``mmscalenet.expand`` that a config gives beside the parent's own.
 EXPAND_ARGUMENTS = tuple(inspect.signature(expand).parameters)[1:]
+LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
 #: The types of ``init_cfg`` that load a file, without scope or module -> prefix of the backbone's names in it; None: it
 #: is found. mmseg's MultimodalEncoderDecoder gives all its parts one file, and with it the last type.
 PREFIXES = {'Pretrained': None, 'PretrainedInit': None, 'Pretrained_Part': 'image_encoder.'}
 
 
+@MODELS.register_module()
 class ScaleNet(Expanded):
-    """Mixin whose subclasses build an expanded backbone in one call.
+    """A backbone of mmpretrain, mmdet or mmseg, grown in depth by sharing its blocks: ScaleNet, arXiv 2510.18431.
 
-    ``ScaleNetSwin(...)`` is an instance of ScaleNetSwin *and* of the parent it was built on, e.g. mmdet's
-    SwinTransformer. The parent is the first of these that takes all the given arguments: that of the default scope
-    (the library whose config it is), then those of ``parents`` in order.
+    ``ScaleNet(base='mmpretrain.ConvNeXt', ...)`` is an instance of ScaleNet *and* of ConvNeXt. Which families can be
+    expanded: :mod:`mmscalenet.expansion.families`.
+
+    Args:
+        base (str): The backbone to build on, by library and registered name: 'mmseg.MixVisionTransformer'. DeiT and
+            Swin have classes of their own, :class:`ScaleNetDeiT` and :class:`ScaleNetSwin`, which find it themselves:
+            the first that takes all given arguments, of the default scope (the library whose config it is), then of
+            the others.
+        **kwargs: Options of :func:`mmscalenet.expand` (``scale``, ``layer_map``, ``core``, ``depth``, ``adapter``,
+            ``share``, ``gate``, ``inject``, ``unshare``, ``freeze``, ``with_cp``), and the parent's own arguments,
+            which keep their meaning (XCiT's ``depth`` too; there ``set_depth`` chooses how many positions run).
+            ``init_cfg=dict(type='Pretrained', checkpoint=...)`` loads a file of the parent, strictly.
+
+    Inputs and outputs are the parent's.
+
+    Raises:
+        TypeError: If an argument is neither an option nor the parent's, or the parent cannot be expanded.
+        ValueError: If a value is not allowed; the message says what is.
+
+    Example:
+        >>> backbone = ScaleNet(base='mmpretrain.ConvNeXt', arch='tiny', scale=2)
+        >>> print(backbone.layer_table())
     """
 
     #: Library -> name of the parent in its registry.
@@ -37,15 +60,16 @@ class ScaleNet(Expanded):
 
     def __init__(self, *, base: str | None = None, **kwargs) -> None:
         parent = self._parts[1]
-        options = {name: kwargs.pop(name) for name in EXPAND_ARGUMENTS if name in kwargs and name != 'drop_path_rate'}
+        options = {name: kwargs.pop(name) for name in _options_beside(parent) if name in kwargs}
         _use_init_cfg(kwargs)
         _check_init_cfg(kwargs.get('init_cfg'))
-        count = _count_taps(parent, kwargs)
         if kwargs.get('drop_path_rate') is not None:
             check_drop_path_rate(kwargs['drop_path_rate'])
-        if 'out_indices' in kwargs:
-            kwargs['out_indices'] = _tidy_out_indices(kwargs['out_indices'], count)
-        _check_frozen_stages(kwargs.get('frozen_stages', -1), count)
+        if self.parents:  # of DeiT and Swin it is known what they count
+            count = _count_taps(parent, kwargs)
+            if 'out_indices' in kwargs:
+                kwargs['out_indices'] = _tidy_out_indices(kwargs['out_indices'], count)
+            _check_frozen_stages(kwargs.get('frozen_stages', -1), count)
         super().__init__(**kwargs)
         self.before_expansion()
         expand(self, **options)
@@ -83,6 +107,12 @@ class ScaleNet(Expanded):
         self._is_init = True
 
 
+def _options_beside(parent: type) -> list[str]:
+    """Arguments of ``expand`` that are not the parent's own: its rate of drop path is, and the depth of an XCiT."""
+    kept = {'drop_path_rate', *({'depth'} & set(_arguments(parent)))}
+    return [name for name in EXPAND_ARGUMENTS if name not in kept]
+
+
 def _kind(init_cfg: dict) -> str:
     """The type of an ``init_cfg``, which may be a class or have a scope. A file alone is to be loaded."""
     kind = init_cfg.get('type', 'Pretrained' if 'checkpoint' in init_cfg else '')
@@ -112,13 +142,17 @@ def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:
     """The class to build on; see :class:`ScaleNet`."""
     if base is not None:
         library, _, name = str(base).rpartition('.')
-        parent = _look_up(library, name) if library in ('mmpretrain', 'mmdet', 'mmseg') else None
+        parent = _look_up(library, name) if library in LIBRARIES else None
+        if not cls.parents:
+            return _check_arguments(cls, {base: _any_backbone(base, parent)}, kwargs)
         family = tuple(filter(None, (_look_up(library, name) for library, name in cls.parents.items())))
         if parent is None or not issubclass(parent, family):
             allowed = ', '.join(f'{library}.{name}' for library, name in cls.parents.items())
             raise ValueError(f'base={base!r} is not a backbone of this family in an installed library; allowed are '
                              f'{allowed} and their subclasses')
         candidates = {base: parent}
+    elif not cls.parents:
+        raise ValueError(f"{cls.__name__} needs base, the backbone to build on, e.g. base='mmpretrain.ConvNeXt'")
     else:
         scope = DefaultScope.get_current_instance()
         order = sorted(cls.parents, key=lambda library: scope is None or library != scope.scope_name)
@@ -127,6 +161,20 @@ def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:
         if not candidates:
             raise ImportError(f'{cls.__name__} needs one of {", ".join(cls.parents)}; `python -m mmscalenet.doctor` '
                               'says how to get it')
+    return _check_arguments(cls, candidates, kwargs)
+
+
+def _any_backbone(base: str, parent: type | None) -> type:
+    if parent is None or not issubclass(parent, nn.Module):
+        raise ValueError(f"base={base!r} is not a backbone of an installed library; give one of "
+                         f"{', '.join(LIBRARIES)}, like 'mmpretrain.ConvNeXt'")
+    if issubclass(parent, Expanded):
+        raise ValueError(f'base={base!r} is expanded already; give what it was built on')
+    return parent
+
+
+def _check_arguments(cls: type, candidates: dict[str, type], kwargs: dict) -> type:
+    """The first of the candidates that takes all arguments."""
     own = {*EXPAND_ARGUMENTS, *cls.own_arguments()}
     for parent in candidates.values():
         if set(kwargs) <= own | set(_arguments(parent)):

@@ -1,0 +1,107 @@
+"""Checkpoints of families without a format of their own: the file's names are the parent's, as strict as elsewhere."""
+import re
+from collections.abc import Mapping
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+
+from mmscalenet.expansion import position_lists
+from mmscalenet.expansion.blocks import Split, kind_of
+
+from .errors import CheckpointError, some
+from .formats import BUFFERS, HEADS, state_dict_in, unwrap
+from .report import Report
+
+#: Where files keep a backbone, first as it is alone.
+USUAL_PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
+#: Tables that a model makes by itself, and what counts the steps of a batch norm.
+_MADE = (*BUFFERS, 'relative_coords_table', 'num_batches_tracked', 'layer_map')
+#: What pretraining leaves beside a backbone.
+_PRETRAINING = r'mask_token$|decoder_'
+
+
+def goes_by_names(backbone: nn.Module) -> bool:
+    """Whether no format is known for the blocks of an expanded backbone."""
+    return any(not isinstance(kind_of(block), Split) for positions in position_lists(backbone).values()
+               for block in positions.blocks)
+
+
+def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -> tuple[dict[str, Tensor], Report]:
+    """The complete state to load and the report.
+
+    Args:
+        backbone (nn.Module): An expanded backbone; it is not changed.
+        checkpoint (Mapping): What a file holds.
+        prefix (str, optional): What the backbone's names start with.
+
+    Returns:
+        tuple[dict[str, Tensor], Report]: The state, and what is in it.
+
+    Raises:
+        CheckpointError: If the file is not of the parent, of this very net, or of another shape.
+    """
+    unwrap(checkpoint)  # says so where there are none
+    # single numbers too: those that count the steps of a batch norm
+    tensors = {key: value for key, value in state_dict_in(checkpoint).items() if isinstance(value, Tensor)}
+    model = backbone.state_dict()
+    start = _find_start(tensors, model, prefix)
+    file = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+    ignored = [key for key in tensors if not key.startswith(start)]
+    expanded = any('.positions.' in key for key in file)
+    if not expanded:
+        file = _lay_out(backbone, file)
+    missing, new = [], []
+    for key in model:
+        if key not in file and key.rpartition('.')[2] not in _MADE:
+            (new if '.positions.' in key and not expanded else missing).append(key)
+    left = [key for key in file if key not in model and key.rpartition('.')[2] not in _MADE]
+    beside = [key for key in left if re.match(f'{HEADS}|{_PRETRAINING}', key)]
+    left = [key for key in left if key not in beside]
+    if missing or left:
+        raise CheckpointError('. '.join([f'the file lacks {some(missing)}'] * bool(missing)
+                                        + [f'the model has no place for {some(left)}'] * bool(left))
+                              + '. Of this family files with the names of the library itself are known')
+    state = {key: value for key, value in file.items() if key in model}
+    wrong = [f'{key} {tuple(value.shape)} in the file, {tuple(model[key].shape)} in the model'
+             for key, value in state.items() if value.shape != model[key].shape]
+    if wrong:
+        raise CheckpointError(f'other shapes: {some(wrong, "; ")}. Give the model the sizes of the file')
+    maps = [key for key in state if key.endswith('.layer_map') and not torch.equal(state[key], model[key])]
+    if maps:
+        raise CheckpointError(f'the file was trained with {maps[0]}={state[maps[0]].tolist()}, the model has '
+                              f'{model[maps[0]].tolist()}; give the model the layer_map of the file')
+    broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
+    if broken:
+        raise CheckpointError(f'NaN or inf in {some(broken)}; the file comes from a run that diverged, or is damaged')
+    kind = f'{"expanded " * expanded}{type(backbone).__mro__[1].__name__} by its own names'
+    own = {} if expanded else dict.fromkeys(key for key in new if '.norms.' in key)  # copied from the blocks
+    return {**model, **state}, Report(kind, list(state), newly_initialised=[key for key in new if key not in own],
+                                      ignored=[*ignored, *beside])
+
+
+def _find_start(tensors: Mapping[str, Tensor], model: Mapping[str, Tensor], prefix: str | None) -> str:
+    base = [key for key in model if '.positions.' not in key and key.rpartition('.')[2] not in _MADE]
+    if prefix:
+        starts = [prefix.rstrip('.') + '.']
+    else:  # a first name of the model behind anything
+        ends = {key[:-len(base[0])] for key in tensors if key.endswith(base[0])}
+        starts = sorted(ends, key=lambda start: (start not in USUAL_PREFIXES, len(start)))
+    starts = [start for start in starts if any(f'{start}{key}' in tensors for key in base)]
+    if not starts:
+        raise CheckpointError(f'none of the names of the model is in it, such as {base[0]}'
+                              + f', behind prefix={prefix!r}' * bool(prefix)
+                              + f'; its names start with {some(dict.fromkeys(key.split(".")[0] for key in tensors))}')
+    if len(starts) > 1 and starts[0] not in USUAL_PREFIXES:
+        raise CheckpointError(f'several backbones in it; say which with prefix: {some(map(repr, starts))}')
+    return starts[0]
+
+
+def _lay_out(backbone: nn.Module, file: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The blocks of a base for a model that holds a copy for every position."""
+    for name, positions in position_lists(backbone).items():
+        numbers = {key.removeprefix(f'{name}.').split('.')[0] for key in file if key.startswith(f'{name}.')}
+        if not positions.share and numbers == set(map(str, range(positions.num_base))):
+            file = {key: value for key, value in file.items() if not key.startswith(f'{name}.')} \
+                | positions.lay_out(file, f'{name}.')
+    return file
