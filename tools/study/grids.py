@@ -12,6 +12,7 @@ CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py',
                swin='configs/study/swin-micro_3600i_fashion-mnist.py',
                shallow_deit='configs/study/deit-shallow_8k_fashion-mnist.py',
                long_shallow_deit='configs/study/deit-shallow_32k_fashion-mnist.py',
+               long_single_deit='configs/study/deit-single_64k_fashion-mnist.py',
                long_deit='configs/study/deit-micro_16k_fashion-mnist.py',
                dinov2='configs/study/dinov2-small_500i_fashion-crops.py')
 FORK = 0.7
@@ -189,20 +190,28 @@ def regime_few(family: str, seed: int) -> list[Run]:
     return regime(family, seed, few=True)
 
 
-def shallow_regime(family: str, seed: int) -> list[Run]:
-    """Over the age of a base of 2 blocks; the second way is to train nets of 4 and 6 blocks from scratch."""
-    arms = Arms(f't1_{family}_shallow_regime', f'long_shallow_{family}', seed, warmup=0.0125)
-    ways = {'base': {}, 'shared': SHARED, 'ScaleNet': SCALENET, 'stacked': STACKED}
+def shallow_regime(family: str, seed: int, blocks: int = 2) -> list[Run]:
+    """Over the age of a base of 2 blocks; another way is to train deeper nets from scratch."""
+    name, kind = {1: ('single', 'long_single'), 2: ('shallow', 'long_shallow')}[blocks]
+    # the warmup is as long as that of t1_deit in steps of this base
+    arms = Arms(f't1_{family}_{name}_regime', f'{kind}_{family}', seed, warmup=0.0125 * blocks / 2)
+    ways, thousands = {'base': {}, 'shared': SHARED, 'ScaleNet': SCALENET, 'stacked': STACKED}, arms.base.budget // 1000
     return [*of_every_age(arms, ways), *(
-        arms.scratch(f'scratch, {blocks} blocks, {age * 32:g}k steps', {f'{B}arch.num_layers': blocks}, until=age,
-                     decay=0.15 * age, opponent='base' if age == 1 else f'base, {age * 32:g}k steps')
-        for blocks in (4, 6) for age in AGES[1:])]
+        arms.scratch(f'scratch, {depth} blocks, {age * thousands:g}k steps', {f'{B}arch.num_layers': depth}, until=age,
+                     decay=0.15 * age, opponent='base' if age == 1 else f'base, {age * thousands:g}k steps')
+        for depth in {1: (2, ), 2: (4, 6)}[blocks] for age in AGES[1:])]
+
+
+def single_regime(family: str, seed: int) -> list[Run]:
+    """The same of a base of 1 block."""
+    return shallow_regime(family, seed, blocks=1)
 
 
 def depths(family: str, seed: int) -> list[Run]:
     """Nets of other depths from scratch for the base's whole budget: which depth is best for it?"""
     arms = Arms(f't1_{family}_depths', family, seed, trunk_grid=f't1_{family}')
-    return [arms.scratch(f'scratch, {blocks} blocks', {f'{B}arch.num_layers': blocks}) for blocks in (2, 3, 4, 9, 12)]
+    return [arms.scratch(f'scratch, {blocks} blocks', {f'{B}arch.num_layers': blocks})
+            for blocks in (1, 2, 3, 4, 9, 12)]
 
 
 def shallow(family: str, seed: int) -> list[Run]:
@@ -258,6 +267,7 @@ GRIDS: dict[str, Callable[[], list[Run]]] = {
 GRIDS |= {
     't1_deit_depths': _every_seed(depths, 'deit'),
     't1_deit_shallow_regime': _every_seed(shallow_regime, 'deit'),
+    't1_deit_single_regime': _every_seed(single_regime, 'deit'),
     't1_deit_shallow': _every_seed(shallow, 'deit'),
     't1_deit_regime': _every_seed(regime, 'deit'),
     't1_deit_regime_few': _every_seed(regime_few, 'deit'),
