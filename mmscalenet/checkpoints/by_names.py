@@ -22,9 +22,9 @@ _PRETRAINING = r'mask_token$|decoder_'
 
 
 def goes_by_names(backbone: nn.Module) -> bool:
-    """Whether no format is known for the blocks of an expanded backbone."""
-    return any(not isinstance(kind_of(block), Split) for positions in position_lists(backbone).values()
-               for block in positions.blocks)
+    """Whether no format is known for the blocks of an expanded backbone. Of DeiT III they are those of DeiT."""
+    blocks = [block for positions in position_lists(backbone).values() for block in positions.blocks]
+    return not all(isinstance(kind_of(block), Split) or 'DeiT3' in type(block).__name__ for block in blocks)
 
 
 def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -> tuple[dict[str, Tensor], Report]:

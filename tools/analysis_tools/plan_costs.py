@@ -118,8 +118,12 @@ class CostModel:
 
     def _measure(self, position: Position, block: nn.Module, name: str, live: bool) -> Cost:
         (image, args), grid = self._inputs[name], self._inputs['grid']
+        # without the list of positions, in which it looks for its block
+        place, position.place = position.place, None
         parts = nn.ModuleList(copy.deepcopy([position, block])).to(image.device)
-        position, block = parts
+        position.place = place
+        position = parts[0]
+        position.place = (parts, '1')
         position.with_cp = False
         if position.around_attention is not None:
             position.around_attention.hw_shape = grid
@@ -127,7 +131,7 @@ class CostModel:
             nn.init.normal_(weight, std=0.02)
 
         def call(batch: int) -> None:
-            position(block, image.detach().repeat(batch, 1, 1).requires_grad_(live), *args)
+            position(image.detach().repeat(batch, 1, 1).requires_grad_(live), *args)
 
         parts.eval()
         with counting() as counter:
@@ -140,7 +144,7 @@ class CostModel:
         common = {address: storage.nbytes() for address, storage in second.items() if address in first}
         kept = sum(storage.nbytes() for storage in second.values()) - sum(common.values())
         parts.eval()
-        once = partial(seconds, position, image, False, lambda position, x: position(block, x, *args))
+        once = partial(seconds, position, image, False, lambda position, x: position(x, *args))
         return Cost(multiply_adds=counter.get_total_flops() // 2, kept=kept // BATCH,
                     input=image.untyped_storage().nbytes(), common=common, seconds=_median(self.runs, once))
 
@@ -172,7 +176,7 @@ def _recorded_inputs(net: nn.Module) -> Iterator[dict[str, object]]:
 
     for name, positions in position_lists(net).items():
         def note(module: nn.Module, args: tuple, name: str = name) -> None:
-            block, x, *rest = args
+            x, *rest = args
             inputs[name] = torch.randn_like(x).requires_grad_(x.requires_grad), rest
 
         hooks.append(positions.positions[0].register_forward_pre_hook(note))
