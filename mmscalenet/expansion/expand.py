@@ -164,7 +164,7 @@ def _drop_path_rates(lists: dict[str, list], maps: dict[str, list[int]], last: f
     total = sum(map(len, maps.values()))
     if last is None and total == len(own):
         return own  # to the bit, however the parent computes them
-    return torch.linspace(0, max(own) if last is None else last, total, dtype=torch.float64).tolist()
+    return torch.linspace(0, max(own) if last is None else last, total, dtype=torch.float64, device='cpu').tolist()
 
 
 def _build_adapter(config: dict | None, block: nn.Module) -> nn.Module | None:
