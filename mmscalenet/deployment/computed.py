@@ -32,7 +32,7 @@ class Computed(nn.Module):
     def __init__(self, model: nn.Module, backbone: bool = False) -> None:
         super().__init__()
         if not isinstance(getattr(model, 'backbone', None), nn.Module):
-            raise UsageError(f'a {type(model).__name__} has no backbone, and only what builds on one is taken out here.')
+            raise UsageError(f'a {type(model).__name__} has no backbone, and only what builds on one can be taken out.')
         kinds = {cls.__name__ for cls in type(model).__mro__}
         self.kind = next((kind for kind in PARTS if kind in kinds and not backbone), None)
         self.part = PARTS.get(self.kind, 'the backbone alone')

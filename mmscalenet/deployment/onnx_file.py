@@ -67,6 +67,7 @@ def write_onnx(computed: Computed, path: str | os.PathLike, channels: int, shape
     axes = dynamic_axes(names, expected) if dynamic else {}
     with whole_file(path) as temporary:
         _export(computed, images[0], temporary, names, axes)
+        _name_fixed_sizes(temporary, axes, expected[0])
         session = _session(temporary)
         differences = compare(session, images, expected)
         return Written(*([(value.name, value.type, value.shape) for value in values]
@@ -139,6 +140,18 @@ def _export(computed: Computed, images: Tensor, path: Path, names: list[str], ax
                               dynamic_axes=axes, opset_version=OPSET, **older)
         except Exception as error:  # of any kind
             raise UsageError(f'no file is written: torch cannot export this model: {error}') from error
+
+
+def _name_fixed_sizes(path: Path, axes: dict, outputs: tuple[Tensor, ...]) -> None:
+    """Write the sizes of outputs that do not change into a file, where torch did not know them."""
+    import onnx
+
+    content = onnx.load(path)
+    for value, tensor in zip(content.graph.output, outputs, strict=True):
+        for dim, size in enumerate(tensor.shape):
+            if dim not in axes.get(value.name, {}):
+                value.type.tensor_type.shape.dim[dim].dim_value = size
+    onnx.save(content, path)
 
 
 def _session(path: Path):

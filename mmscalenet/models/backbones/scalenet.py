@@ -129,10 +129,10 @@ def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:
                               'says how to get it')
     own = {*EXPAND_ARGUMENTS, *cls.own_arguments()}
     for parent in candidates.values():
-        if set(kwargs) <= own | set(_arguments(parent)):
+        if set(kwargs) <= own | set(arguments_of(parent)):
             return parent
     # the nearest one: min keeps the first of equals
-    name, allowed = min(((name, own | set(_arguments(parent))) for name, parent in candidates.items()),
+    name, allowed = min(((name, own | set(arguments_of(parent))) for name, parent in candidates.items()),
                         key=lambda candidate: len(kwargs.keys() - candidate[1]))
     wrong = [f'{key}={value!r}{_similar(key, allowed)}' for key, value in kwargs.items() if key not in allowed]
     others = [other for other in candidates if other != name]
@@ -152,7 +152,7 @@ def _look_up(library: str, name: str) -> type | None:
         return None
 
 
-def _arguments(parent: type) -> dict[str, object]:
+def arguments_of(parent: type) -> dict[str, object]:
     """Arguments of a class with their defaults, those taken through ``**kwargs`` included."""
     result = {}
     for owner in parent.__mro__:
@@ -170,7 +170,7 @@ def _arguments(parent: type) -> dict[str, object]:
 
 def _count_taps(parent: type, kwargs: dict) -> int:
     """What ``out_indices`` counts: layers of a plain transformer, stages of a Swin."""
-    given = {**_arguments(parent), **kwargs}
+    given = {**arguments_of(parent), **kwargs}
     if 'arch' in given:
         arch = given['arch']
         if isinstance(arch, str):
