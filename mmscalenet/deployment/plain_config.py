@@ -35,8 +35,8 @@ def without_mmscalenet(cfg: Config) -> list[str]:
     wrapper = cfg.get('optim_wrapper') or {}
     if str(wrapper.get('constructor', '')).startswith('mmscalenet.'):
         del wrapper['constructor']
-        remarks.append('optim_wrapper.constructor, which is of mmscalenet, was left out: what paramwise_cfg says to it, '
-                       'as layer_decay_rate, has no effect.')
+        remarks.append('optim_wrapper.constructor, which is of mmscalenet, was left out: what paramwise_cfg says to '
+                       'it, as layer_decay_rate, has no effect.')
     _imports(cfg, remarks)
     return remarks
 
