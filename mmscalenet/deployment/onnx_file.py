@@ -56,8 +56,9 @@ def write_onnx(computed: Computed, path: str | os.PathLike, channels: int, shape
     height, width = shape
     shapes = [(batch, height, width)]
     if dynamic:
-        # Traced at a size that is not the model's own: there, a position table is used as it is, and at no other.
-        shapes = [(2, height + step, width + 2 * step), (1, height, width), (3, height + 2 * step, width + step)]
+        # Traced at a size that is not the model's own, and so not square: there, a position table is used as it is.
+        wider = width + (2 if height != width + step else 3) * step
+        shapes = [(2, height + step, wider), (1, height, width), (3, height + 2 * step, width + step)]
     images = random_images(channels, shapes)
     expected = run(computed, images)
     for backbone in expanded_backbones(computed).values():
