@@ -25,7 +25,7 @@ def without_mmscalenet(cfg: Config) -> list[str]:
         for key in keys[:-1]:
             part = part[key]
         del part[keys[-1]]
-    for key in ('work_dir', 'resume', 'depth'):
+    for key in ('work_dir', 'resume'):
         cfg.pop(key, None)
     hooks = cfg.get('custom_hooks') or []
     if kept := [hook for hook in hooks if not full_type(hook).startswith('mmscalenet.')]:

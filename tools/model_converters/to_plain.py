@@ -92,9 +92,10 @@ def convert(args: argparse.Namespace, cfg: Config, name: str, folder: Path) -> t
     """Write config and checkpoint into a folder, and compare; the difference, and remarks."""
     from get_flops import default_shape
     model, content = load_model(cfg, args.checkpoint)
+    computed = Computed(model)
     shape = args.shape or default_shape(cfg)
     images = random_images(cfg.model.backbone.get('in_channels', 3), [(2, shape[0], shape[-1])])
-    expected = run(Computed(model), images)[0]
+    expected = run(computed, images)[0]
     remarks = []
     for backbone, part in backbones(model, cfg):
         if 'layers' in dict(backbone.named_children()) and part.get('frozen_stages', -1) > 0:
