@@ -11,7 +11,6 @@ import argparse
 import os
 import shlex
 import sys
-import tempfile
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from mmengine.logging import MMLogger
 
 import mmscalenet
 from mmscalenet.checkpoints import CheckpointError
-from mmscalenet.engine import ResumeError, UsageError, check_checkpoint, one_line_errors, read_config
+from mmscalenet.engine import ResumeError, UsageError, check_checkpoint, one_line_errors, read_config, whole_folder
 from mmscalenet.engine.growing import grow_checkpoint
 from mmscalenet.engine.grown_config import grown_settings, read_base, write_grown
 from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
@@ -93,22 +92,15 @@ def parse_args() -> argparse.Namespace:
 
 def write(args: argparse.Namespace, source: str, base: Config, name: str) -> tuple[Config, dict]:
     """Write the folder, which gets its name when all is in it; the config and what its checkpoint holds."""
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    # beside the folder, so that paths relative to it are right before it has its name
-    with tempfile.TemporaryDirectory(prefix=f'.{args.out.name}.', dir=args.out.parent) as folder:
-        config = Path(folder) / f'{name}.py'
+    with whole_folder(args.out) as folder:
+        config = folder / f'{name}.py'
         settings = grown_settings(base, expand_options(args)) | dict(load_from=f'{{{{ fileDirname }}}}/{name}.pth')
         settings |= dict(trusted=True) if args.trusted else {}
         write_grown(config, source if '::' in source else os.path.relpath(source, folder), settings)
         cfg = read_config(str(config))
         cfg.load_from = str(args.out.resolve() / f'{name}.pth')  # where it will be
         grown = grow(args.checkpoint, cfg)
-        torch.save(grown, Path(folder) / f'{name}.pth')
-        with open(Path(folder) / f'{name}.pth', 'rb') as file:
-            os.fsync(file.fileno())
-        os.chmod(folder, 0o755)  # a temporary one is its owner's alone
-        os.rename(folder, args.out)
-        os.mkdir(folder)  # for the context to remove
+        torch.save(grown, folder / f'{name}.pth')
     return cfg, grown
 
 

@@ -8,18 +8,15 @@ from mmengine.config import Config, ConfigDict
 from mmengine.dataset import Compose, pseudo_collate
 from mmengine.device import get_device
 from mmengine.fileio import list_from_file
-from mmengine.model import revert_sync_batchnorm
-from mmengine.registry import DATASETS, MODELS
+from mmengine.registry import DATASETS
 from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import nn
 
-from mmscalenet.checkpoints import CheckpointError, read_checkpoint
-from mmscalenet.checkpoints.errors import some
 from mmscalenet.engine import full_type, read_config
-from mmscalenet.engine.depth import take_depth
 
 from .drawing import Drawer, enter_scope
+from .loading import load_model
 from .results import describe
 
 
@@ -56,9 +53,8 @@ class Inferencer:
         cfg = config if isinstance(config, Config) else read_config(os.fspath(config))
         enter_scope(cfg)
         dataset = _dataset(cfg)
-        content = read_checkpoint(checkpoint, cfg.get('trusted', False))
-        self.model = _build(cfg, content, checkpoint).to(device or get_device()).eval()
-        take_depth(self.model, content)
+        self.model, content = load_model(cfg, checkpoint)
+        self.model.to(device or get_device())
         meta = _meta(content, dataset)
         if not meta.get('classes'):
             meta = dict(classes=[f'class {label}' for label in range(_class_count(self.model))])
@@ -132,25 +128,6 @@ def _dataset(cfg: Config) -> ConfigDict:
                              'for the model is not known. Add one.')
         dataset = inner
     return dataset
-
-
-def _build(cfg: Config, content: dict, name: str | os.PathLike) -> nn.Module:
-    options = ConfigDict(cfg.model)
-    if 'data_preprocessor' in cfg:
-        options.setdefault('data_preprocessor', cfg.data_preprocessor)
-    # a single process has no use for synchronised norms, and a CPU cannot run them
-    model = revert_sync_batchnorm(MODELS.build(options))
-    try:
-        result = model.load_state_dict(content.get('state_dict', content), strict=False)
-    except RuntimeError as error:
-        raise CheckpointError(f'checkpoint "{name}" does not fit the config: {error}') from error
-    # a grown model's checkpoint fills the base's config, too, and mmengine would only log what is left over
-    if result.missing_keys or result.unexpected_keys:
-        raise CheckpointError(
-            f'checkpoint "{name}" does not fit the config. The model has and the checkpoint lacks: '
-            f'{some(result.missing_keys, limit=2) or "nothing"}; the checkpoint has and the model lacks: '
-            f'{some(result.unexpected_keys, limit=2) or "nothing"}. Give the config it was trained with.')
-    return model
 
 
 def _meta(content: dict, dataset: ConfigDict) -> dict:

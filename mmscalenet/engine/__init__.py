@@ -2,7 +2,7 @@
 from .cli import add_common_arguments, full_type, library_of, load_config, read_config, require
 from .depth import add_depth_argument, use_depth
 from .errors import ResumeError, UsageError, one_line_errors
-from .files import WholeFileBackend, check_checkpoint, is_whole, remove_temporary, whole_file
+from .files import WholeFileBackend, check_checkpoint, is_whole, remove_temporary, whole_file, whole_folder
 from .growing import grow_checkpoint
 from .hooks import WholeCheckpointHook
 from .metrics import DumpSegResults
@@ -15,5 +15,6 @@ __all__ = [
     'CPUAmpOptimWrapper', 'DumpSegResults', 'ResumeError', 'UsageError', 'WholeCheckpointHook', 'WholeFileBackend',
     'add_common_arguments', 'add_depth_argument', 'build_runner', 'check_checkpoint', 'checkpoint_folder', 'full_type',
     'grow_checkpoint', 'is_whole', 'last_whole_checkpoint', 'library_of', 'load_config', 'name_missing_files',
-    'one_line_errors', 'read_config', 'remove_temporary', 'require', 'use_depth', 'whole_file'
+    'one_line_errors', 'read_config', 'remove_temporary', 'require', 'use_depth', 'whole_file',
+    'whole_folder'
 ]

@@ -1,6 +1,7 @@
 """Files that appear under their final name only when they are whole."""
 import os
 import re
+import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,6 +30,24 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: str | Path) -> Iterator[Path]:
+    """Give a temporary folder beside ``path``, which must not exist; it gets that name when all is in it.
+
+    Paths in its files that are relative to it are right before it has its name.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
+        yield Path(folder)
+        for file in Path(folder).iterdir():
+            with open(file, 'rb') as content:
+                os.fsync(content.fileno())
+        os.chmod(folder, 0o755)  # a temporary one is its owner's alone
+        os.rename(folder, path)
+        os.mkdir(folder)  # for the context to remove
 
 
 class WholeFileBackend(LocalBackend):

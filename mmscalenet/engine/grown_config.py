@@ -95,7 +95,7 @@ def grown_settings(cfg: Config, options: dict) -> dict:
     # what a work directory's config says of its own run; a new run would write into that folder
     settings |= {key: value for key, value in (('work_dir', None), ('resume', False)) if cfg.get(key)}
     settings['custom_imports']['imports'] = list(dict.fromkeys(settings['custom_imports']['imports']))
-    for keys in _initialised(cfg.model):
+    for keys in initialised(cfg.model):
         part = settings['model']
         for key in keys[:-1]:
             part = part.setdefault(key, {})
@@ -103,7 +103,7 @@ def grown_settings(cfg: Config, options: dict) -> dict:
     return settings
 
 
-def _initialised(part: dict, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+def initialised(part: dict, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
     """Where a model names files to start from, through dicts alone: an entry of a list is not inherited apart."""
     for key, value in part.items():
         files = value if isinstance(value, (list, tuple)) else [value]
@@ -111,7 +111,7 @@ def _initialised(part: dict, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, 
                 key == 'init_cfg' and any(isinstance(file, dict) and 'checkpoint' in file for file in files)):
             yield *keys, key
         elif isinstance(value, dict):
-            yield from _initialised(value, (*keys, key))
+            yield from initialised(value, (*keys, key))
 
 
 def write_grown(path: str | os.PathLike, base: str, settings: dict) -> None:

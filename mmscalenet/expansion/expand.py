@@ -189,7 +189,7 @@ def _drop_path_rates(lists: dict[str, list], maps: dict[str, list[int]], last: f
     total = sum(map(len, maps.values()))
     if last is None and total == len(own):
         return own  # to the bit, however the parent computes them
-    rates = torch.linspace(0, max(own) if last is None else last, total, dtype=torch.float64).tolist()
+    rates = torch.linspace(0, max(own) if last is None else last, total, dtype=torch.float64, device='cpu').tolist()
     # what changes the size has no identity to fall back on
     blocks = [lists[name][block] for name, one_map in maps.items() for block in one_map]
     return [0. if runs_once(block) and kind_of(block) is None else rate

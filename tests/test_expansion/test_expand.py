@@ -459,3 +459,18 @@ def test_what_cannot_be_expanded_is_not():
         mmscalenet.expand(whole)
     with pytest.raises(ValueError, match='out_indices=\\[4\\]: 4 is not allowed; the backbone has blocks 0 to 3'):
         mmscalenet.expand(build_parent('mmpretrain-vit', out_indices=[4]))
+
+
+@pytest.mark.parametrize('outside', [False, True])
+def test_built_on_the_meta_device(outside):
+    """Without memory for the weights, until they are there. Only mmpretrain's ViT of the parents can be built so."""
+    parent, arguments, _ = PARENTS['mmpretrain-vit']
+    with torch.device('meta'):
+        model = parent(**arguments) if outside else build_scalenet('mmpretrain-vit', gate=0.5, unshare='norms')
+    if outside:
+        mmscalenet.expand(model, gate=0.5, unshare='norms')
+    assert {tensor.device.type for tensor in (*model.parameters(), *model.buffers())} == {'meta'}
+    real = randomise(build_scalenet('mmpretrain-vit', gate=0.5, unshare='norms')).eval()
+    model.load_state_dict(real.state_dict(), assign=True)
+    assert torch.equal(model.eval()(image())[0], real(image())[0])
+    assert [p.drop_path.drop_prob for p in model.layers] == [p.drop_path.drop_prob for p in real.layers]

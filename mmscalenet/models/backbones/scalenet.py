@@ -109,7 +109,7 @@ class ScaleNet(Expanded):
 
 def _options_beside(parent: type) -> list[str]:
     """Arguments of ``expand`` that are not the parent's own: its rate of drop path is, and the depth of an XCiT."""
-    kept = {'drop_path_rate', *({'depth'} & set(_arguments(parent)))}
+    kept = {'drop_path_rate', *({'depth'} & set(arguments_of(parent)))}
     return [name for name in EXPAND_ARGUMENTS if name not in kept]
 
 
@@ -177,10 +177,10 @@ def _check_arguments(cls: type, candidates: dict[str, type], kwargs: dict) -> ty
     """The first of the candidates that takes all arguments."""
     own = {*EXPAND_ARGUMENTS, *cls.own_arguments()}
     for parent in candidates.values():
-        if set(kwargs) <= own | set(_arguments(parent)):
+        if set(kwargs) <= own | set(arguments_of(parent)):
             return parent
     # the nearest one: min keeps the first of equals
-    name, allowed = min(((name, own | set(_arguments(parent))) for name, parent in candidates.items()),
+    name, allowed = min(((name, own | set(arguments_of(parent))) for name, parent in candidates.items()),
                         key=lambda candidate: len(kwargs.keys() - candidate[1]))
     wrong = [f'{key}={value!r}{_similar(key, allowed)}' for key, value in kwargs.items() if key not in allowed]
     others = [other for other in candidates if other != name]
@@ -200,7 +200,7 @@ def _look_up(library: str, name: str) -> type | None:
         return None
 
 
-def _arguments(parent: type) -> dict[str, object]:
+def arguments_of(parent: type) -> dict[str, object]:
     """Arguments of a class with their defaults, those taken through ``**kwargs`` included."""
     result = {}
     for owner in parent.__mro__:
@@ -218,7 +218,7 @@ def _arguments(parent: type) -> dict[str, object]:
 
 def _count_taps(parent: type, kwargs: dict) -> int:
     """What ``out_indices`` counts: layers of a plain transformer, stages of a Swin."""
-    given = {**_arguments(parent), **kwargs}
+    given = {**arguments_of(parent), **kwargs}
     if 'arch' in given:
         arch = given['arch']
         if isinstance(arch, str):
