@@ -13,7 +13,7 @@ from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 torch.set_num_threads(1)
-for folder in ('', 'test_configs'):  # helper modules of the tests
+for folder in ('', 'test_configs', 'test_models'):  # helper modules of the tests
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
 pytest_plugins = ['tiny_configs', 'entry_scripts']

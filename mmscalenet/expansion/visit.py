@@ -50,9 +50,10 @@ class Visit:
         if self.position.adapter is not None:
             h = inputs[0]
             maps = self.convolves and h.ndim == 4
-            extra = self.position.adapter(h.movedim(1, -1) if maps else h)
+            # permute, as the older ONNX exporter writes movedim wrongly
+            extra = self.position.adapter(h.permute(0, 2, 3, 1) if maps else h)
             if extra is not None and (maps or (self.turned and not self.convolves)):
-                extra = extra.movedim(-1, 1)
+                extra = extra.permute(0, 3, 1, 2)
             self.extra = extra
 
     def _end(self, module: nn.Module, inputs: tuple, out: Tensor) -> Tensor | None:
