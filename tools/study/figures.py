@@ -1,14 +1,19 @@
 """The figures of the study, each drawn from lines alone."""
+import re
 from collections.abc import Callable
 from pathlib import Path
 from statistics import mean
 
 import matplotlib
-from compare import Arms
+from compare import Arms, Estimate
 
 matplotlib.use('Agg')
 
 from matplotlib import pyplot as plt  # noqa: E402
+
+from mmscalenet.engine import read_config  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[2]
 
 #: Arms of the curves: what is compared with the base trained on in the first place.
 MAIN = ('base', 'base, adapters', 'shared', 'stacked', 'ScaleNet', 'gate 0', 'scratch, full depth', 'third',
@@ -69,8 +74,62 @@ def gains(arms: Arms, study: str, path: Path) -> None:
     plt.close(figure)
 
 
-#: Name -> what it shows, and the function that draws it.
-FIGURES: dict[str, tuple[str, Callable[[Arms, str, Path], None]]] = {
-    'curves': ('test loss over training FLOPs, mean over seeds', curves),
-    'gains': ('paired difference to the opponent, 95 % interval', gains),
+def ages(arms: Arms, study: str, path: Path) -> None:
+    """The gain of every way to spend the rest over the budget, whose base is the older the larger it is."""
+    ways: dict[str, dict[float, Estimate]] = {}
+    for arm in arms.of(study):
+        if gain := arms.gain(study, arm, 'test_loss'):
+            record = next(iter(arms.records[study, arm].values()))
+            ways.setdefault(AGE.sub('', arm), {})[record['train_flops'] / 1e12] = gain
+    figure, panel = plt.subplots(figsize=(7.5, 4.5), layout='constrained')
+    for number, (way, points) in enumerate(sorted(ways.items())):
+        budgets = sorted(points)
+        panel.errorbar(budgets, [-points[budget].mean for budget in budgets], fmt=f'C{number}-o', capsize=3,
+                       yerr=[points[budget].half or 0 for budget in budgets],
+                       label=f'{way} ({max(gain.count for gain in points.values())})')
+    panel.axhline(0, color='k', linewidth=0.8)
+    panel.set_xscale('log', base=2)
+    ticks = sorted({budget for points in ways.values() for budget in points})
+    panel.set_xticks(ticks, [f'{tick:.3g}' for tick in ticks], fontsize=7, rotation=45)
+    panel.minorticks_off()
+    panel.set(xlabel='training FLOPs of the whole budget (10^12)', title=study,
+              ylabel='test loss saved against\nthe base trained on (above 0: growing pays)')
+    panel.grid(alpha=0.3)
+    panel.legend(title='way (seeds)', fontsize=8)
+    figure.savefig(path, dpi=120, format='png')
+    plt.close(figure)
+
+
+def depths(arms: Arms, study: str, path: Path) -> None:
+    """Test loss over the number of blocks, all trained from scratch for the same FLOPs."""
+    points = {}
+    record = next(iter(arms.records[study, arms.of(study)[0]].values()))
+    base = study.removesuffix('_depths'), 'base'  # the net of the other grid has had the same FLOPs
+    if base in arms.records:
+        points[read_config(str(ROOT / record['config'])).model.backbone.arch.num_layers] = Estimate.of(
+            arms.values(*base, 'test_loss'))
+    for arm in arms.of(study):
+        if found := re.search(r'(\d+) blocks', arm):
+            points[int(found[1])] = Estimate.of(arms.values(study, arm, 'test_loss'))
+    figure, panel = plt.subplots(figsize=(6, 4), layout='constrained')
+    blocks = sorted(points)
+    panel.errorbar(blocks, [points[number].mean for number in blocks], fmt='k-o', capsize=3,
+                   yerr=[points[number].half or 0 for number in blocks])
+    panel.set_xscale('log', base=2)
+    panel.set_xticks(blocks, blocks)
+    panel.minorticks_off()
+    panel.set(xlabel='blocks, from scratch, for the same training FLOPs', ylabel='test loss', title=study)
+    panel.grid(alpha=0.3)
+    figure.savefig(path, dpi=120, format='png')
+    plt.close(figure)
+
+
+#: What an arm's name says of the budget.
+AGE = re.compile(r', [\d.]+k steps$')
+#: Name -> what it shows, the function that draws it, and the grids of which it is drawn.
+FIGURES: dict[str, tuple[str, Callable[[Arms, str, Path], None], str]] = {
+    'curves': ('test loss over training FLOPs, mean over seeds', curves, r'^(?!.*_(regime|depths))'),
+    'gains': ('paired difference to the opponent, 95 % interval', gains, r'^(?!.*_depths)'),
+    'ages': ('gain over the base trained on, over the budget', ages, '_regime'),
+    'depths': ('test loss over the number of blocks at the same FLOPs', depths, '_depths'),
 }

@@ -7,6 +7,7 @@ interval.
     python tools/study/report.py
 """
 import argparse
+import re
 import sys
 from pathlib import Path
 from statistics import mean
@@ -118,7 +119,9 @@ def main() -> None:
         # an arm's opponent may be of another grid
         sources = sorted({study, *(record['opponent_study'] for record in records if record['study'] == study)})
         files = ', '.join(f'lines/{name}.jsonl' for name in sources)
-        for name, (shows, draw) in figures.FIGURES.items():
+        for name, (shows, draw, grids) in figures.FIGURES.items():
+            if not re.search(grids, study):
+                continue
             with whole_file(out / f'{name}_{study}.png') as path:
                 draw(arms, study, path)
             index.append([f'{name}_{study}.png', shows, files, f'`{COMMAND}`'])
