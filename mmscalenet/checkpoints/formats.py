@@ -165,8 +165,8 @@ def _refuse_rotary_positions(names: Iterable[str]) -> None:
     """DINOv3, as any of the three sources names it."""
     last = {name.rpartition('.')[2] for name in names}
     if last & {'storage_tokens', 'register_tokens', 'reg_token'} and not last & {'pos_embed', 'position_embeddings'}:
-        raise CheckpointError('register or storage tokens and no position embedding: a DINOv3, whose rotary positions '
-                              'no parent here has; take a file of DINOv2')
+        raise CheckpointError('it has register or storage tokens and no position embedding: a DINOv3, whose rotary '
+                              'positions no parent here has; take a file of DINOv2')
 
 
 def _to_mmpretrain(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:

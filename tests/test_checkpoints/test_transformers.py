@@ -16,14 +16,15 @@ from mmscalenet.checkpoints import CheckpointError, load_pretrained, read_checkp
 transformers = pytest.importorskip('transformers')
 
 ARCH = dict(**VIT, feedforward_channels=128)
-SMALL = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, image_size=32, patch_size=8, num_labels=5)
+SMALL = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=128, image_size=32, patch_size=8,
+             num_labels=5)
 EPS = dict(norm_cfg=dict(type='LN', eps=1e-12))  # that of transformers' ViT and DeiT
 SCALED = dict(layer_scale_init_value=1.)
 SWIGLU = dict(**SCALED, layer_cfgs=dict(ffn_type='swiglu_fused'))
 
 
 def vit(kind: str, model: str, **config) -> torch.nn.Module:
-    config = getattr(transformers, f'{kind}Config')(**SMALL, **config)
+    config = getattr(transformers, f'{kind}Config')(**SMALL | config)
     return randomise(getattr(transformers, f'{kind}{model}')(config))
 
 
@@ -110,9 +111,13 @@ def test_output_equals_the_source(pair, tmp_path):
     out = maps(backbone, 'swin' if 'Swin' in pair else 'vit')[-1]
     torch.testing.assert_close(out, expected, atol=1e-5, rtol=1e-5)
     assert f'{"Swin" if "Swin" in pair else "ViT"} of transformers' in report.source
-    assert {part for name in report.ignored if not name.endswith('relative_position_index')
-            for part in name.split('.') if part in heads or part == name.split('.')[0]} >= heads
-    used = [name for name, _ in model.named_parameters() if not any(head in name for head in heads)]
+    used, unused = [], set()
+    for name, _ in model.named_parameters():
+        if any(head in name for head in heads):
+            unused.add(name.rpartition('embeddings.')[2])
+        else:
+            used.append(name)
+    assert {name for name in report.ignored if not name.endswith('relative_position_index')} == unused
     merged = sum(f'.{part}.' in name for name in used for part in ('key', 'value'))
     assert len(report.loaded) == len(used) - merged
     assert all('.positions.' in name or name.startswith(('norm0.', 'norm1.')) for name in report.newly_initialised)
@@ -196,7 +201,7 @@ def test_every_missing_tensor_is_refused(pair):
     for name in state:
         if name.endswith('relative_position_index') or any(head in name for head in heads):
             continue
-        with pytest.raises(CheckpointError, match='lacks|no ViT or Swin|neither'):
+        with pytest.raises(CheckpointError, match='the file lacks|no ViT or Swin backbone|no position embedding'):
             load_pretrained(backbone, {key: value for key, value in state.items() if key != name})
     assert all(before[name].equal(value) for name, value in backbone.state_dict().items())
 
@@ -206,7 +211,7 @@ def test_every_missing_tensor_is_refused(pair):
     (partial(swin, 'Model', 'Swinv2'), 'a Swin V2, which has another attention'),
     (lambda: transformers.ConvNextModel(transformers.ConvNextConfig(hidden_sizes=[8] * 4, depths=[1] * 4)),
      'no ViT or Swin backbone in it'),
-    (partial(vit, 'Yolos', 'Model', num_detection_tokens=3), 'no place for .*detection_tokens'),
+    (partial(vit, 'Yolos', 'Model', image_size=[32, 32]), 'no place for .*detection_tokens'),
     (partial(vit, 'ViT', 'Model', num_channels=1), r'patch_embed.projection.weight \(32, 1, 8, 8\) in the file'),
 ], ids=['BEiT', 'Swin V2', 'ConvNeXt', 'YOLOS', 'gray'])
 def test_other_models_are_refused(make, reason):
