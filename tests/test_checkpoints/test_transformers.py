@@ -1,6 +1,8 @@
 """Files of transformers, written by its own ``save_pretrained``: the target computes what the source model computes."""
+import http.server
 import json
 import os
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -16,8 +18,8 @@ from mmscalenet.checkpoints import CheckpointError, load_pretrained, read_checkp
 transformers = pytest.importorskip('transformers')
 
 ARCH = dict(**VIT, feedforward_channels=128)
-SMALL = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=128, image_size=32, patch_size=8,
-             num_labels=5)
+SMALL = dict(hidden_size=32, num_hidden_layers=3, num_attention_heads=4, intermediate_size=128, image_size=32,
+             patch_size=8, num_labels=5)
 EPS = dict(norm_cfg=dict(type='LN', eps=1e-12))  # that of transformers' ViT and DeiT
 SCALED = dict(layer_scale_init_value=1.)
 SWIGLU = dict(**SCALED, layer_cfgs=dict(ffn_type='swiglu_fused'))
@@ -150,6 +152,31 @@ def test_every_file(how, tmp_path):
     content = read_checkpoint(str(path))
     assert content.keys() == model.state_dict().keys()
     assert all(value.equal(content[name]) for name, value in model.state_dict().items())
+
+
+def test_shards_from_a_url(tmp_path, monkeypatch):
+    """They lie beside the index, and have the same names for every model."""
+    models = {name: randomise(vit('ViT', 'Model'), seed) for seed, name in enumerate('ab')}
+    for name, model in models.items():
+        save(model, tmp_path / name, 'sharded')
+    monkeypatch.setattr(torch.hub, '_hub_dir', str(tmp_path / 'hub'))
+
+    class Handler(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args) -> None:
+            pass
+
+    server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), partial(Handler, directory=str(tmp_path)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        for name, model in models.items():
+            url = f'http://127.0.0.1:{server.server_port}/{name}/model.safetensors.index.json?download=true'
+            content = read_checkpoint(url)
+            assert all(value.equal(content[key]) for key, value in model.state_dict().items())
+            next((tmp_path / name).glob('*-of-*')).unlink()
+            assert read_checkpoint(url).keys() == content.keys()  # kept
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 # heads
