@@ -6,29 +6,34 @@ Sources:
     https://github.com/facebookresearch/deit (names of timm's VisionTransformer)
     https://github.com/microsoft/Swin-Transformer
     https://github.com/huggingface/pytorch-image-models (its current Swin)
+    https://github.com/facebookresearch/dinov2 (names of timm's VisionTransformer, and register tokens)
+    https://github.com/huggingface/transformers (see transformers_names.py)
 """
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import CheckpointError, some
-
-Rules = tuple[tuple[str, str], ...]
+from .renaming import Rules, rename
+from .transformers_names import is_of_transformers, to_official
 
 #: Where files keep the weights, best first; mmengine's EMA hook puts the averaged ones under 'state_dict' itself.
 WRAPPERS = ('state_dict', 'model', 'state_dict_ema', 'model_ema', 'ema_state_dict')
 #: Recomputed by the model itself.
 BUFFERS = ('attn_mask', 'relative_position_index')
-HEADS = r'(head|head_dist|pre_logits|fc)\.'
+HEADS = r'(head|head_dist|pre_logits|fc|pooler)\.'
+#: The one tensor by which a backbone is found.
+STEM = r'(?:^|\.)((?:patch_embed\.proj(?:ection)?|embeddings\.patch_embeddings\.projection)\.weight)$'
 
 _COMMON: Rules = (
     (r'^patch_embed\.proj\.', 'patch_embed.projection.'),
     (r'\.mlp\.fc1\.', '.ffn.layers.0.0.'),
     (r'\.mlp\.fc2\.', '.ffn.layers.1.'),
+    (r'\.mlp\.w(12|3)\.', r'.ffn.w\1.'),  # SwiGLU
 )
 _OFFICIAL_VIT: Rules = (
     *_COMMON,
@@ -37,6 +42,7 @@ _OFFICIAL_VIT: Rules = (
     (r'^norm\.', 'ln1.'),
     (r'^fc_norm\.', 'ln2.'),
     (r'^norm_pre\.', 'pre_norm.'),
+    (r'^reg_token$', 'register_tokens'),  # timm's
     (r'\.(?:ls1\.gamma|gamma_1)$', '.attn.gamma1.weight'),
     (r'\.(?:ls2\.gamma|gamma_2)$', '.ffn.gamma2.weight'),
 )
@@ -89,6 +95,7 @@ def convert(checkpoint: Mapping, prefix: str | None = None) -> Source:
         CheckpointError: If there is no backbone of a known format in it, or several.
     """
     tensors = unwrap(checkpoint)
+    _refuse_rotary_positions(tensors)
     start = find_backbone(tensors, prefix)
     backbone, ignored = {}, []
     for key, tensor in tensors.items():
@@ -124,11 +131,11 @@ def state_dict_in(checkpoint: Mapping) -> Mapping:
 
 def find_backbone(names: Mapping, prefix: str | None = None) -> str:
     """What the names of the backbone start with, '' included."""
-    found = [key[:match.start(1)] for key in names
-             if (match := re.search(r'(?:^|\.)(patch_embed\.proj(?:ection)?\.weight)$', key))]
+    found = [key[:match.start(1)] for key in names if (match := re.search(STEM, key))]
     if not found:
         raise CheckpointError('no ViT or Swin backbone in it: neither patch_embed.projection.weight (mmpretrain, '
-                              'mmdet, mmseg) nor patch_embed.proj.weight (official, timm) is there; its names start '
+                              'mmdet, mmseg), patch_embed.proj.weight (official, timm) nor '
+                              'embeddings.patch_embeddings.projection.weight (transformers) is there; its names start '
                               f'with {some(key.split(".")[0] for key in names)}')
     if prefix:
         end = prefix.rstrip('.') + '.'
@@ -147,18 +154,26 @@ def find_backbone(names: Mapping, prefix: str | None = None) -> str:
 
 def to_mmseg(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """mmpretrain's names to those of mmseg's ViT; Swin's are the same."""
-    return dict(state) if is_swin(state) else _rename(state, _TO_MMSEG_VIT)
+    return dict(state) if is_swin(state) else rename(state, _TO_MMSEG_VIT)
 
 
 def is_swin(names: Mapping) -> bool:
     return any(name.startswith('stages.') for name in names)
 
 
+def _refuse_rotary_positions(names: Iterable[str]) -> None:
+    """DINOv3, as any of the three sources names it."""
+    last = {name.rpartition('.')[2] for name in names}
+    if last & {'storage_tokens', 'register_tokens', 'reg_token'} and not last & {'pos_embed', 'position_embeddings'}:
+        raise CheckpointError('it has register or storage tokens and no position embedding: a DINOv3, whose rotary '
+                              'positions no parent here has; take a file of DINOv2')
+
+
 def _to_mmpretrain(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     def has(pattern: str) -> bool:
         return any(re.match(pattern, name) for name in state)
 
-    if has(r'.*\.cpb_mlp\.'):
+    if has(r'.*\.(cpb_mlp|continuous_position_bias_mlp)\.'):
         raise CheckpointError('a Swin V2, which has another attention; take a file of the first Swin')
     if has(r'stages\.\d+\.blocks\.'):
         return 'Swin of mmpretrain, mmdet or mmseg', _number_last_norm(state)
@@ -167,18 +182,20 @@ def _to_mmpretrain(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
         starts = has(r'layers\.\d+\.downsample\.') and not has(r'layers\.0\.downsample\.')
         return "timm's Swin" if starts else 'official Swin', _from_official_swin(state, starts)
     if has(r'blocks\.\d+\.'):
-        return 'official DeiT or timm ViT', _with_token_rows(_rename(state, _OFFICIAL_VIT))
+        return 'official DeiT or timm ViT', _with_token_rows(rename(state, _OFFICIAL_VIT))
     if has(r'layers\.\d+\.attn\.attn\.in_proj_weight'):
-        return 'ViT of mmseg', _rename(state, _FROM_MMSEG_VIT)
+        return 'ViT of mmseg', rename(state, _FROM_MMSEG_VIT)
     if has(r'layers\.\d+\.attn\.qkv\.'):
         return 'ViT or DeiT of mmpretrain', state
+    if is_of_transformers(state):
+        return f'{"Swin" if has("encoder.layers.") else "ViT"} of transformers', _to_mmpretrain(to_official(state))[1]
     raise CheckpointError('neither a ViT nor a Swin of a known format; its names start with '
                           f'{some(".".join(key.split(".")[:3]) for key in state)}')
 
 
 def _from_official_swin(state: Mapping[str, Tensor], downsample_starts_stage: bool) -> dict[str, Tensor]:
     result = {}
-    for name, tensor in _number_last_norm(_rename(state, _OFFICIAL_SWIN)).items():
+    for name, tensor in _number_last_norm(rename(state, _OFFICIAL_SWIN)).items():
         match = re.match(r'stages\.(\d+)\.(downsample\..*)', name)
         if match:
             name = f'stages.{int(match[1]) - downsample_starts_stage}.{match[2]}'
@@ -191,7 +208,7 @@ def _from_official_swin(state: Mapping[str, Tensor], downsample_starts_stage: bo
 def _number_last_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """'norm' of official files and of early mmpretrain ones is the norm of the last stage."""
     last_stage = max(int(match[1]) for name in state if (match := re.match(r'stages\.(\d+)\.blocks\.', name)))
-    return _rename(state, ((r'^norm\.', f'norm{last_stage}.'), ))
+    return rename(state, ((r'^norm\.', f'norm{last_stage}.'), ))
 
 
 def _to_unfold_order(tensor: Tensor) -> Tensor:
@@ -208,12 +225,3 @@ def _with_token_rows(state: dict[str, Tensor]) -> dict[str, Tensor]:
     if math.isqrt(rows)**2 == rows and math.isqrt(rows - tokens)**2 != rows - tokens:
         state['pos_embed'] = F.pad(pos_embed, (0, 0, tokens, 0))
     return state
-
-
-def _rename(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
-    result = {}
-    for name, tensor in state.items():
-        for pattern, replacement in rules:
-            name = re.sub(pattern, replacement, name)
-        result[name] = tensor
-    return result

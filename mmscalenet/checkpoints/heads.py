@@ -14,17 +14,20 @@ from .errors import CheckpointError
 from .formats import unwrap
 from .reading import read_checkpoint
 
-#: A classifier's last layer in files: mmpretrain's ViT and DeiT; its Swin and timm's; official ones and timm's ViT.
-_LAST = ('head.layers.head', 'head.fc', 'head')
+#: A classifier's last layer in files: mmpretrain's ViT and DeiT; its Swin and timm's; official ones and timm's ViT;
+#: transformers', and its DeiT with two heads.
+_LAST = ('head.layers.head', 'head.fc', 'head', 'classifier', 'cls_classifier')
 #: Layer of mmpretrain's heads -> its names in files.
-_NAMES = {'layers.head': _LAST, 'fc': _LAST, 'layers.head_dist': ('head.layers.head_dist', 'head_dist')}
+_NAMES = {'layers.head': _LAST, 'fc': _LAST,
+          'layers.head_dist': ('head.layers.head_dist', 'head_dist', 'distillation_classifier')}
 #: A hidden layer before it.
 _HIDDEN = ('head.layers.pre_logits', 'pre_logits.fc', 'layers.pre_logits')
 
 
 @WEIGHT_INITIALIZERS.register_module()
 class PretrainedHead:
-    """In a head's ``init_cfg``: take its weights over from the file of a classifier, mmpretrain's, official or timm's.
+    """In a head's ``init_cfg``: take its weights over from the file of a classifier, mmpretrain's, official, timm's or
+    transformers'.
 
     mmengine's ``Pretrained`` knows mmpretrain's names alone; others end in an assertion or leave the head random.
 

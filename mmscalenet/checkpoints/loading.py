@@ -21,6 +21,7 @@ from .resizing import resize
 _ARGUMENTS = (
     (r'dist_token$', "base='mmpretrain.DistilledVisionTransformer'", 'base without distillation, e.g. '
      "'mmpretrain.VisionTransformer'"),
+    (r'register_tokens$', 'num_register_tokens=4, or as many as it has, of ScaleNetDeiT', 'num_register_tokens=0'),
     (r'cls_token$', '', 'with_cls_token=False'),
     (r'patch_embed\.projection\.bias$', 'patch_bias=True', 'patch_bias=False'),
     (r'patch_embed\.norm\.', 'patch_norm=True', 'patch_norm=False'),
@@ -28,6 +29,7 @@ _ARGUMENTS = (
     (r'ln1\.', 'final_norm=True', 'final_norm=False'),
     (r'absolute_pos_embed$', 'use_abs_pos_embed=True', 'use_abs_pos_embed=False'),
     (r'.*\.gamma[12]\.', 'layer_scale_init_value=1e-5', 'layer_scale_init_value=0'),
+    (r'.*\.ffn\.w(12|3)\.', "layer_cfgs=dict(ffn_type='swiglu_fused')", "layer_cfgs=dict(ffn_type='origin')"),
     (r'.*\.(qkv\.bias|in_proj_bias)$', 'qkv_bias=True', 'qkv_bias=False'),
     (r'.*\.positions\.', 'the adapter, gate, inject and unshare of the file',
      'the adapter, gate, inject and unshare of the file'),
@@ -44,8 +46,9 @@ def load_pretrained(backbone: nn.Module, checkpoint: str | PathLike | Mapping, p
     """Load pretrained weights into a backbone, expanded or not, and log what was done.
 
     Takes, by recognising the file: the ViT, DeiT and Swin of mmpretrain, official DeiT and timm, official Swin and
-    timm's, the Swin of mmdet and mmseg, mmseg's ViT, a whole classifier, detector or segmentor of these, and the
-    checkpoint of an expanded backbone of the same shape. Of other families: files with the names of their library.
+    timm's, the Swin of mmdet and mmseg, mmseg's ViT, DINOv2 with and without register tokens, the ViT, DeiT, DINOv2 and
+    Swin of transformers, a whole classifier, detector or segmentor of these, and the checkpoint of an expanded backbone
+    of the same shape. Of other families: files with the names of their library.
 
     Args:
         backbone (nn.Module): The backbone; it is changed in place, and only if the whole checkpoint fits. What its

@@ -1,4 +1,5 @@
 """From a path or URL to what the checkpoint holds, without running anything that stands in it."""
+import os
 import tarfile
 from collections.abc import Mapping
 from hashlib import sha256
@@ -12,6 +13,7 @@ from mmengine.fileio import get_local_path
 
 from . import safe_pickle
 from .errors import CheckpointError
+from .sharded import INDEX, file_in, read_index, read_shards
 
 
 def read_checkpoint(path: str | PathLike, trusted: bool = False) -> dict:
@@ -19,7 +21,9 @@ def read_checkpoint(path: str | PathLike, trusted: bool = False) -> dict:
 
     Args:
         path (str | PathLike): A local path, an http(s) URL (kept in torch.hub's folder of checkpoints), or a URI of a
-            storage that mmengine knows. '.safetensors' is read as such, all else as written by ``torch.save``.
+            storage that mmengine knows. '.safetensors' is read as such, '.index.json' as transformers' list of the
+            files beside it that hold the tensors, all else as written by ``torch.save``. Of a folder, as transformers
+            saves a model, its checkpoint.
         trusted (bool): Whether the file may run code of its own, which unpickling in general allows. Only for files
             whose origin you trust, and only needed where the error of the safe way says so. Defaults to False.
 
@@ -33,6 +37,22 @@ def read_checkpoint(path: str | PathLike, trusted: bool = False) -> dict:
         raise CheckpointError(f'checkpoint={path!r} names no file. Give a path or URL, or init_cfg=None to start from '
                               'random weights')
     path = str(path)
+    if os.path.isdir(os.path.expanduser(path)):
+        path = str(file_in(Path(path).expanduser()))
+    content = _read(path, trusted)
+    if not _without_query(path).endswith(INDEX):
+        return content
+    return read_shards(content, path, lambda file: _read(_beside(path, file), trusted))
+
+
+def _beside(path: str, name: str) -> str:
+    if '://' not in path:
+        return str(Path(path).with_name(name))
+    url, mark, query = path.partition('?')
+    return f'{url.rpartition("/")[0]}/{name}{mark}{query}'
+
+
+def _read(path: str, trusted: bool) -> dict:
     scheme = urlparse(path).scheme if '://' in path else ''
     if scheme in ('http', 'https'):
         return _read_url(path, trusted)
@@ -93,6 +113,8 @@ def _read_local(path: Path, name: str, trusted: bool) -> dict:
     if head.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
         raise CheckpointError(f'{name}: this is a web page (HTML), no checkpoint; download the file itself, e.g. by '
                               'the link named "raw" or "download"')
+    if path.name.endswith(INDEX):
+        return read_index(path, name)
     is_safetensors = path.suffix.lower() == '.safetensors'
     content = _read_safetensors(path, name) if is_safetensors else _read_torch(path, name, head, trusted)
     if not isinstance(content, Mapping):

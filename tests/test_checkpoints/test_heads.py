@@ -71,7 +71,8 @@ def test_both_heads_of_a_distilled_one(tmp_path):
 
 @pytest.mark.parametrize(('change', 'classes', 'match'), [
     (lambda state: [state.pop('head.weight'), state.pop('head.bias')], 5,
-     r'has no head.layers.head.weight or head.fc.weight or head.weight\.'),
+     r'has no head.layers.head.weight or head.fc.weight or head.weight or classifier.weight or '
+     r'cls_classifier.weight\.'),
     (lambda state: state.pop('head.bias'), 5, 'has no head.layers.head.bias or'),
     (lambda state: None, 4, r'head.weight is \(5, 32\) in the file, \(4, 32\) in the model'),
     (lambda state: state['head.bias'].fill_(float('nan')), 5, 'NaN or inf in head.bias'),

