@@ -1,4 +1,7 @@
-"""Checkpoints of families without a format of their own: the file's names are the parent's, as strict as elsewhere."""
+"""Checkpoints of families without a format of their own: the file's names are the parent's, as strict as elsewhere.
+
+Those of ConvNeXt and BEiT may be others (:mod:`.family_names`).
+"""
 import re
 from collections.abc import Mapping
 
@@ -10,6 +13,7 @@ from mmscalenet.expansion import position_lists
 from mmscalenet.expansion.blocks import Split, kind_of
 
 from .errors import CheckpointError, some
+from .family_names import to_library
 from .formats import BUFFERS, HEADS, state_dict_in, unwrap
 from .report import Report
 
@@ -19,6 +23,8 @@ USUAL_PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
 _MADE = (*BUFFERS, 'relative_coords_table', 'num_batches_tracked', 'layer_map')
 #: What pretraining leaves beside a backbone.
 _PRETRAINING = r'mask_token$|decoder_'
+#: The norm of an output, which a model of other outputs does not have.
+_OUTPUT_NORM = r'norm(\d+)\.'
 
 
 def goes_by_names(backbone: nn.Module) -> bool:
@@ -43,7 +49,8 @@ def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -
     """
     unwrap(checkpoint)  # says so where there are none
     # single numbers too: those that count the steps of a batch norm
-    tensors = {key: value for key, value in state_dict_in(checkpoint).items() if isinstance(value, Tensor)}
+    tensors = to_library(backbone, {
+        key: value for key, value in state_dict_in(checkpoint).items() if isinstance(value, Tensor)})
     model = backbone.state_dict()
     start = _find_start(tensors, model, prefix)
     file = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
@@ -52,11 +59,15 @@ def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -
     if not expanded:
         file = _lay_out(backbone, file)
     missing, new = [], []
+    last_norm = max((int(found[1]) for key in model if (found := re.match(_OUTPUT_NORM, key))), default=None)
     for key in model:
-        if key not in file and key.rpartition('.')[2] not in _MADE:
-            (new if '.positions.' in key and not expanded else missing).append(key)
+        if key in file or key.rpartition('.')[2] in _MADE:
+            continue
+        norm = re.match(_OUTPUT_NORM, key)  # a classifier's file has that of the last output alone
+        is_new = '.positions.' in key and not expanded or norm and int(norm[1]) != last_norm
+        (new if is_new else missing).append(key)
     left = [key for key in file if key not in model and key.rpartition('.')[2] not in _MADE]
-    beside = [key for key in left if re.match(f'{HEADS}|{_PRETRAINING}', key)]
+    beside = [key for key in left if re.match(f'{HEADS}|{_PRETRAINING}|{_OUTPUT_NORM}', key)]
     left = [key for key in left if key not in beside]
     if missing or left:
         raise CheckpointError('. '.join([f'the file lacks {some(missing)}'] * bool(missing)

@@ -1,0 +1,88 @@
+"""ConvNeXt and BEiT from elsewhere: parity with the models of timm and transformers given random weights."""
+import pytest
+import timm.models.beit
+import timm.models.convnext
+import torch
+from families import build_family, family_image
+from parents import randomise
+from torch import Tensor, nn
+
+import mmscalenet
+from mmscalenet.checkpoints import CheckpointError, load_pretrained
+
+SIZES = dict(depths=(2, 2, 3, 2), dims=(8, 16, 16, 24))
+
+
+def last(backbone: nn.Module, name: str) -> Tensor:
+    backbone.eval()
+    return backbone(family_image(name))[-1]
+
+
+@pytest.mark.parametrize('version', ['', '-v2'])
+@pytest.mark.parametrize('official', [False, True])
+@pytest.mark.parametrize('wrapped', [False, True])
+def test_convnext_of_timm_and_of_its_authors(version, official, wrapped):
+    """Official names by timm's own rules for them, read backwards."""
+    options = dict(use_grn=True, ls_init_value=None) if version else {}
+    source = randomise(timm.models.convnext.ConvNeXt(**SIZES, **options, num_classes=3)).eval()
+    state = to_official(source.state_dict()) if official else source.state_dict()
+    if official:
+        assert timm.models.convnext.checkpoint_filter_fn(dict(state), source).keys() == source.state_dict().keys()
+    name = f'mmpretrain-convnext{version}'
+    model = mmscalenet.expand(build_family(name, out_indices=(0, 3)), gate=0.)
+    report = load_pretrained(model, dict(model={f'module.{key}': v for key, v in state.items()} if wrapped else state))
+    assert all('positions' in key or key.startswith('norm0') for key in report.newly_initialised)
+    with torch.no_grad():
+        expected = source.forward_head(source.forward_features(family_image(name)), pre_logits=True)
+    torch.testing.assert_close(last(model, name).detach(), expected, rtol=1e-5, atol=1e-5)
+
+
+def to_official(state: dict) -> dict:
+    result = {}
+    for key, value in state.items():
+        for old, new in (('stem.', 'downsample_layers.0.'), ('.blocks.', '.'), ('.conv_dw.', '.dwconv.'),
+                         ('.mlp.fc', '.pwconv'), ('head.norm.', 'norm.'), ('head.fc.', 'head.'),
+                         ('.mlp.grn.weight', '.grn.gamma'), ('.mlp.grn.bias', '.grn.beta')):
+            key = key.replace(old, new)
+        if '.downsample.' in key:
+            stage, rest = key.removeprefix('stages.').split('.downsample.')
+            key = f'downsample_layers.{stage}.{rest}'
+        result[key] = value.reshape(1, 1, 1, -1) if '.grn.' in key else value
+    return result
+
+
+@pytest.mark.parametrize('version', ['', '-v2'])
+@pytest.mark.parametrize('whole', [False, True])
+def test_convnext_of_transformers(version, whole):
+    transformers = pytest.importorskip('transformers')
+    kind = 'ConvNextV2' if version else 'ConvNext'
+    config = getattr(transformers, f'{kind}Config')(depths=[2, 2, 3, 2], hidden_sizes=[8, 16, 16, 24], num_labels=3,
+                                                    layer_norm_eps=1e-6)
+    source = randomise(getattr(transformers, f'{kind}{"ForImageClassification" if whole else "Model"}')(config)).eval()
+    name = f'mmpretrain-convnext{version}'
+    model = mmscalenet.expand(build_family(name, out_indices=(3, )), gate=0.)
+    load_pretrained(model, source.state_dict())
+    with torch.no_grad():
+        inner = getattr(source, kind.lower()) if whole else source
+        expected = inner(family_image(name)).pooler_output
+    torch.testing.assert_close(last(model, name).detach(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_beit_of_timm():
+    source = randomise(timm.models.beit.Beit(
+        img_size=32, patch_size=8, embed_dim=24, depth=4, num_heads=2, mlp_ratio=2, use_abs_pos_emb=False,
+        use_rel_pos_bias=True, init_values=0.1, num_classes=3)).eval()
+    name = 'mmpretrain-beit'
+    model = mmscalenet.expand(build_family(name, use_abs_pos_emb=False, use_rel_pos_bias=True, out_indices=(3, ),
+                                           out_type='avg_featmap', final_norm=False), gate=0.)
+    load_pretrained(model, source.state_dict())
+    with torch.no_grad():
+        expected = source.forward_head(source.forward_features(family_image(name)), pre_logits=True)
+    torch.testing.assert_close(last(model, name).detach(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_what_is_missing_is_named_as_in_the_library():
+    state = timm.models.convnext.ConvNeXt(**SIZES).state_dict()
+    del state['stages.1.blocks.0.conv_dw.weight']
+    with pytest.raises(CheckpointError, match='the file lacks stages.1.0.depthwise_conv.weight'):
+        load_pretrained(mmscalenet.expand(build_family('mmpretrain-convnext')), state)
