@@ -27,7 +27,7 @@ from .options import (
 )
 from .position import Position
 from .shared_block import prepare_block
-from .taps import counted_list, tapped_blocks
+from .taps import check_taps, counted_list, tapped_blocks
 from .visit import is_drop_path
 
 
@@ -133,8 +133,10 @@ def expand(backbone: nn.Module,
         containers[name] = PositionList(
             blocks if share else [copy.deepcopy(blocks[i]) if is_added else blocks[i]
                                   for i, is_added in zip(one_map, added, strict=True)],
-            one_map, positions, share, activation_order(one_map, layer_map, period), period,
+            one_map, positions, share, _order(blocks, one_map, layer_map, period), period,
             core_entry=one_map.index(one_core[0]) if injected else None)
+    if tapped is not None:
+        check_taps(backbone, tapped, containers)
     if depth is not None:
         resolve({name: list(container.runnable) for name, container in containers.items()}, depth)
 
@@ -153,6 +155,14 @@ def expand(backbone: nn.Module,
     backbone.freeze = freeze
     backbone.apply_freezing()
     return backbone
+
+
+def _order(blocks: list[nn.Module], one_map: list[int], name: object, period: int) -> list[list[int]]:
+    """In which a growing depth takes in added positions; of a list of several runs, those of the last run, the
+    deepest stage, first."""
+    order = activation_order(one_map, name, period)
+    number = {block: i for i, run in enumerate(runs_of(blocks)) for block in run}
+    return sorted(order, key=lambda group: -number[one_map[group[0]]])
 
 
 def _gate_of(gate: float | str | None, is_added: bool, uses: int) -> float | None:

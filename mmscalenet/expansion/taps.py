@@ -40,14 +40,32 @@ def _taps_of_main_blocks(backbone: nn.Module, blocks: list) -> list[int]:
     return list(backbone.out_indices)
 
 
+def check_taps(backbone: nn.Module, blocks: list[int], lists: dict[str, nn.Module]) -> None:
+    """Raise a ValueError where at some depth a tap on HiViT's main blocks would be one on those before them, too."""
+    if not hasattr(backbone, 'num_main_blocks'):
+        return
+    positions = lists['blocks']
+    for depth, running in positions.runnable.items():
+        main = _main_positions(backbone, positions, running)
+        for block in blocks:
+            if position_of_block(block, backbone.depths[-1], main) < len(running) - main:
+                raise ValueError(f'out_indices={blocks} cannot be expanded with this layer_map: at depth {depth} block '
+                                 f'{block} of the main ones would have the number of one before them. Let the main '
+                                 'blocks grow as much as the others')
+
+
+def _main_positions(backbone: nn.Module, positions: nn.Module, running: list[int]) -> int:
+    return sum(positions.layer_map[p] >= positions.num_base - backbone.depths[-1] for p in running)
+
+
 def move_taps(backbone: nn.Module, blocks: list[int], lists: dict[str, nn.Module]) -> None:
     """Put the taps where these blocks are at the present depth of the lists of positions."""
     if hasattr(backbone, 'stage_indices'):
         backbone.stage_indices = {_last_until(block, lists['blocks']): stage for stage, block in enumerate(blocks)}
     elif hasattr(backbone, 'num_main_blocks'):
-        positions, base = lists['blocks'], backbone.depths[-1]
-        backbone.num_main_blocks = sum(positions.layer_map[p] >= positions.num_base - base for p in positions.running)
-        backbone.out_indices = [position_of_block(block, base, backbone.num_main_blocks) for block in blocks]
+        backbone.num_main_blocks = _main_positions(backbone, lists['blocks'], lists['blocks'].running)
+        backbone.out_indices = [position_of_block(block, backbone.depths[-1], backbone.num_main_blocks)
+                                for block in blocks]
     else:
         positions = lists[counted_list(lists)]
         depth, length = positions.num_base, len(positions)

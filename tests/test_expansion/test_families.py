@@ -154,6 +154,16 @@ def test_a_smaller_depth_is_a_net_of_that_depth(name):
 
 
 @every_family
+def test_it_runs_at_every_depth(name):
+    """With as many outputs, of the same shapes."""
+    model = grown(name)
+    shapes = [out.shape for out in flatten(outputs_of(model, name))]
+    for depth in model.runnable_depths():
+        model.set_depth(depth)
+        assert [out.shape for out in flatten(outputs_of(model, name))] == shapes
+
+
+@every_family
 def test_copies_and_pickles_compute_the_same(name):
     model = grown(name)
     expected = outputs_of(model, name)
@@ -246,6 +256,7 @@ def test_what_cannot_run_is_refused_before_it_is_changed(parent, reason):
     ('mmpretrain-mvit', dict(layer_map=[0, 1, 2, 0, 1, 2, 3, 4, 5, 6]), 'leaves a size and comes back to it'),
     ('mmpretrain-mvit', dict(layer_map=[0, 1, 1, 2, 3, 4, 5, 6]), 'runs block 1 again'),
     ('mmpretrain-mvit', dict(inject=True), 'inject=True is not possible for blocks'),
+    ('mmpretrain-hivit', dict(layer_map=[0, 1, 0, 1, 0, 1, *range(2, 14)]), 'at depth 16 block 7 of the main ones'),
     ('mmpretrain-poolformer', dict(adapter=dict(type='LoRA')), 'LoRA finds no matrix in a PoolFormerBlock'),
     ('mmpretrain-davit', dict(unshare='norms'), "unshare='norms' is not possible for a DaViTBlock"),
 ])
