@@ -193,7 +193,9 @@ def test_layer_decay_counts_blocks_in_order(name):
         assert {depths[key][0] for key in stems} <= {second}
 
 
-@pytest.mark.parametrize('name', ['mmpretrain-convnext', 'mmseg-mit', 'mmseg-mscan', 'mmpretrain-beit'])
+@pytest.mark.parametrize('name', [
+    'mmpretrain-convnext', 'mmpretrain-beit',
+    *(pytest.param(name, marks=pytest.mark.slow) for name in ('mmseg-mit', 'mmseg-mscan'))])
 def test_the_graph_is_whole(name, fresh_compiler):
     """One graph under torch.compile, though hooks tell the block which position runs it."""
     model = grown(name)

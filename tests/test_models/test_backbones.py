@@ -226,4 +226,4 @@ def test_every_registered_backbone_is_tested_here():
     assert set(mmscalenet.MODELS.module_dict) >= {'ScaleNetDeiT', 'ScaleNetSwin'}
     covered = {type(build_scalenet(name))._parts[0].__name__ for name in PARENTS}
     registered = {name for name, cls in mmscalenet.MODELS.module_dict.items() if issubclass(cls, mmscalenet.Expanded)}
-    assert covered == registered
+    assert covered | {'ScaleNet'} == registered  # that is tried on all families, in test_any_backbone
