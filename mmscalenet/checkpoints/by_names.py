@@ -96,7 +96,7 @@ def _find_start(tensors: Mapping[str, Tensor], model: Mapping[str, Tensor], pref
     if prefix:
         starts = [prefix.rstrip('.') + '.']
     else:  # a first name of the model behind anything
-        ends = {key[:-len(base[0])] for key in tensors if key.endswith(base[0])}
+        ends = dict.fromkeys(key[:-len(base[0])] for key in tensors if key.endswith(base[0]))
         starts = sorted(ends, key=lambda start: (start not in USUAL_PREFIXES, len(start)))
     starts = [start for start in starts if any(f'{start}{key}' in tensors for key in base)]
     if not starts:

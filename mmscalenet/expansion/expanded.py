@@ -155,7 +155,8 @@ class Expanded(Bound):
         Every position that runs at the present depth gets a block of its own, into whose weights its adapter, gate and
         norms are folded as far as they can be (see :func:`~mmscalenet.expansion.deploy.fold`); the others are dropped.
         That takes the memory of a net of that depth, whose weights no longer fit the config: keep the trained
-        checkpoint. ``torch.jit.trace`` and ONNX exporters that build on it fix the sizes of batch and image.
+        checkpoint. ``torch.jit.trace``, and ONNX exporters that build on it, fix the sizes of batch and image where
+        there are windows (``tools/deployment/export_onnx.py`` says so).
 
         Returns:
             nn.Module: The backbone itself, changed in place.
