@@ -55,6 +55,20 @@ def test_an_interrupted_update_leaves_no_stamp(command, tmp_path):
     assert not stamp.exists()
 
 
+def test_a_repeated_install_does_nothing(command, tmp_path):
+    """It starts nothing of the environment, here a Python that fails."""
+    digest = 'import sys; sys.path.insert(0, "tools/dev"); import install; print(install.digest("onedl"))'
+    stamp, python = tmp_path / 'venv/installed.sha256', tmp_path / 'venv/bin/python'
+    python.parent.mkdir(parents=True)
+    python.write_text('#!/bin/sh\nexit 1\n')
+    python.chmod(0o755)
+    stamp.write_text(subprocess.check_output([command[0], '-c', digest], text=True, cwd=tmp_path).strip())
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+    (tmp_path / 'requirements/dev.txt').write_text('another\n')
+    assert 'creating' in run_install(command).stdout
+
+
 @pytest.fixture
 def install(tmp_path, monkeypatch) -> ModuleType:
     """The script as a module, with a cache of its own."""

@@ -3,7 +3,6 @@ import ast
 import os
 import subprocess
 import sys
-import time
 from importlib.metadata import requires
 from pathlib import Path
 
@@ -41,17 +40,6 @@ def test_installing_pulls_nothing_heavy():
     assert not [line for line in needed if line.lower().startswith(HEAVY)]
     extras = {line.split('extra == ')[1].strip('"\'') for line in requires('mmscalenet') if 'extra ==' in line}
     assert extras == {'onedl', 'openmmlab'}
-
-
-def test_a_repeated_install_starts_in_seconds():
-    venv = Path(sys.prefix)
-    if not (venv / 'installed.sha256').exists():
-        pytest.skip('not in an environment that `make install` has made')
-    stack = 'openmmlab' if 'openmmlab' in venv.name else 'onedl'
-    base = Path(sys.base_prefix) / 'bin' / f'python{sys.version_info[0]}.{sys.version_info[1]}'
-    start = time.time()
-    subprocess.run([base, ROOT / 'tools/dev/install.py', '--venv', venv, '--stack', stack], check=True)
-    assert time.time() - start < 10
 
 
 def test_a_wrong_python_is_refused_with_the_way_out(tmp_path):

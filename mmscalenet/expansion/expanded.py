@@ -92,7 +92,11 @@ class Expanded(Bound):
         ``frozen_stages`` of a plain transformer counts blocks. They are frozen wherever they run; what positions own
         is frozen with them only in the leading positions that run frozen blocks alone, as later ones need it. Parents
         freeze the stages of a Swin when they are told to train; here too before that, as an optimizer and
-        DistributedDataParallel may be built earlier.
+        DistributedDataParallel may be built earlier. Copies (``share=False``) are frozen with the block or stage that
+        they are copies of, but not by ``freeze='base'``: they are what it trains.
+
+        As with the parents nothing is thawed: set ``freeze`` to None or ``frozen_stages`` to -1, and then what is to
+        train again to ``requires_grad_(True)``.
         """
         lists = position_lists(self)
         if self.freeze == 'base':

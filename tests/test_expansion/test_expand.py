@@ -420,6 +420,49 @@ def test_stages_of_a_swin_are_frozen_before_it_is_told_to_train(name):
     assert not any(key.startswith(('patch_embed', 'stages.0')) for key in before) and len(before) > 50
 
 
+@every_parent
+def test_drop_path_drops_the_adapter_with_its_branch(name):
+    """At a rate at which nothing gets through, adapters change nothing."""
+    ours = randomise(build_scalenet(name, drop_path_rate=0.5)).train()
+    for module in ours.modules():
+        if isinstance(module, DropPath):
+            module.drop_prob = 1 - 1e-7
+    outputs = ours(image())
+    for positions in position_lists(ours).values():
+        for position in positions.positions:
+            assert position.adapter.up.weight.abs().max() > 0.1
+            position.adapter.up.weight.data.zero_()
+    assert_equal(ours(image()), outputs)
+
+
+@pytest.mark.parametrize('training', [True, False])
+@every_parent
+def test_expand_leaves_the_mode(name, training):
+    parent = build_parent(name)
+    parent.train(training)
+    grown = mmscalenet.expand(parent, scale=2)
+    assert {module.training for module in grown.modules()} == {training}
+
+
+def test_adapters_start_as_a_linear_layer_of_torch_does():
+    positions = build_scalenet('mmpretrain-vit').layers
+    down = torch.cat([position.adapter.down.weight.detach().flatten() for position in positions])
+    bound = DEIT_ARCH['embed_dims']**-0.5
+    assert 0.99 * bound < down.abs().max() <= bound
+    assert down.std() == pytest.approx(bound / 3**0.5, rel=0.05)
+
+
+@pytest.mark.parametrize('frozen_stages', [-1, 0, 1])
+def test_dropout_after_the_position_embedding_goes_with_the_stem(frozen_stages):
+    model, parent = (build('mmpretrain-vit', frozen_stages=frozen_stages, drop_rate=0.5)
+                     for build in (build_scalenet, build_parent))
+    model.train()
+    assert model.drop_after_pos.p == 0.5
+    assert model.drop_after_pos.training == model.patch_embed.training == (frozen_stages <= 0)
+    assert [p.requires_grad for p in model.patch_embed.parameters()] == [
+        p.requires_grad for p in parent.patch_embed.parameters()]
+
+
 def test_a_fresh_model_trains_though_its_first_block_is_frozen():
     model = build_scalenet('mmpretrain-vit', frozen_stages=1, drop_path_rate=0.5)
     assert [block.training for block in model.layers.blocks] == [False, True, True, True]

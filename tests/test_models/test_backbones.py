@@ -1,14 +1,17 @@
 """ScaleNetDeiT and ScaleNetSwin as configs of the three libraries use them."""
 import copy
+import importlib
+import types
 
 import pytest
 import torch
 from mmengine.registry import MODELS, DefaultScope
-from parents import DEIT_ARCH, PARENTS, SWIN_DIALECT, build_parent, build_scalenet, copy_base, flatten, image
+from parents import DEIT_ARCH, PARENTS, SWIN_DIALECT, build_parent, build_scalenet, copy_base, flatten, image, randomise
 
 import mmscalenet
 from mmscalenet import ScaleNetDeiT, ScaleNetSwin
 from mmscalenet.expansion import position_lists
+from mmscalenet.models.backbones import scalenet
 
 every_parent = pytest.mark.parametrize('name', PARENTS)
 
@@ -220,6 +223,41 @@ def test_loads_the_file_however_the_library_names_it(tmp_path, name, key, conten
     assert all(torch.equal(state[n], value) for n, value in parent.state_dict().items())
     with pytest.raises(ValueError, match="pretrained='a.pth' and init_cfg=.* both name the start weights"):
         build_scalenet(name, **{**init, 'init_cfg': dict(type='Pretrained', checkpoint=file), 'pretrained': 'a.pth'})
+
+
+@pytest.mark.parametrize('prefix', ['', 'backbone.'])
+def test_a_swin_file_of_an_earlier_version_loads_as_into_the_parent(prefix):
+    """Also as part of a whole model, which takes files by itself: the final norm was `norm`, and masks were kept."""
+    parent = build_parent('mmpretrain-swin')
+    old = {f'{prefix}{name.replace("norm3.", "norm.") if name.startswith("norm3") else name}': value
+           for name, value in parent.state_dict().items()}
+    old[f'{prefix}stages.0.blocks.1.attn.attn_mask'] = torch.zeros(1)
+    for model in randomise(build_parent('mmpretrain-swin'), seed=1), build_scalenet('mmpretrain-swin'):
+        root = torch.nn.ModuleDict(dict(backbone=model)) if prefix else model
+        missing, unexpected = root.load_state_dict(dict(old), strict=False)
+        assert not unexpected and all('.positions.' in name for name in missing)
+        assert torch.equal(model.norm3.weight, parent.norm3.weight)
+
+
+@pytest.mark.parametrize('name', PARENTS)
+def test_no_rate_of_drop_path_is_the_parents_default(name):
+    rates = [[p.drop_path.drop_prob for positions in position_lists(build_scalenet(name, **rate)).values()
+              for p in positions.positions] for rate in ({}, dict(drop_path_rate=None))]
+    assert rates[0] == rates[1]
+
+
+def test_a_broken_library_stops_nobody_who_does_not_need_it(monkeypatch):
+    """E.g. one that was compiled for another torch raises anything."""
+    def broken(name: str) -> types.ModuleType:
+        if name.startswith('mmdet'):
+            raise RuntimeError('compiled for another torch')
+        return importlib.import_module(name)
+
+    monkeypatch.setattr(scalenet, 'importlib', types.SimpleNamespace(import_module=broken))
+    assert 'mmseg' in type(build_scalenet('mmseg-swin'))._parts[1].__module__
+    assert 'mmseg' in type(ScaleNetSwin(**SWIN_DIALECT))._parts[1].__module__
+    with pytest.raises(RuntimeError, match='compiled for another torch'):
+        build_scalenet('mmdet-swin')
 
 
 def test_every_registered_backbone_is_tested_here():

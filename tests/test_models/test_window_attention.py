@@ -56,6 +56,43 @@ def test_frozen_bias_in_training_and_attention_dropout(library):
 
 
 @every_library
+@pytest.mark.parametrize('kind', ['attn_drop', 'proj_drop', 'dropout_layer'])
+def test_every_dropout_of_the_parent_in_training(library, kind):
+    """With a bias that is trained, which takes another way on a CPU than a frozen one."""
+    if kind == 'dropout_layer':
+        given = dict(dropout_layer=dict(type='Dropout', drop_prob=0.5))
+    else:
+        given = {kind if library == 'mmpretrain' else f'{kind}_rate': 0.5}
+    parent, ours = pair(library, 2, **given)
+    x, outputs = torch.randn(2, 63, 8), []
+    for module in (parent, ours):
+        torch.manual_seed(0)
+        outputs.append(module.train()(x, (9, 7)))
+    torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-5, atol=1e-5)
+    assert (outputs[1] - ours.eval()(x, (9, 7))).abs().max() > 0.1
+
+
+@every_library
+def test_second_derivatives_and_functional_gradients(library):
+    results = []
+    for module in pair(library, 2):
+        module, x = module.double(), torch.ones(1, 35, 8, dtype=torch.double).cumsum(1).sin().requires_grad_()
+        grad, = torch.autograd.grad(module(x, (5, 7)).square().sum(), x, create_graph=True)
+        grad.square().sum().backward()
+        results.append([grad, x.grad, *(p.grad for p in module.parameters())])
+
+    def loss(parameters: dict) -> torch.Tensor:
+        return torch.func.functional_call(module, parameters, (x, (5, 7))).square().sum()
+
+    parameters = dict(module.named_parameters())
+    expected = torch.autograd.grad(loss(parameters), parameters.values())
+    results[0] += expected
+    results[1] += torch.func.grad(loss)(parameters).values()
+    for expected, actual in zip(*results, strict=True):
+        torch.testing.assert_close(actual, expected)
+
+
+@every_library
 @pytest.mark.parametrize('shift', [0, 2])
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize('grad', [False, True])

@@ -1,6 +1,8 @@
 """Windowed attention with a few global positions (ViTDet) on a grown DeiT."""
 import copy
 import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -76,6 +78,21 @@ def test_copies_note_the_size_of_their_own_images():
         other(large)
         assert torch.equal(other(small)[0], expected)
         assert torch.equal(model(small)[0], expected)
+
+
+def test_threads_run_images_of_their_own_size():
+    model = build(window_size=3)
+    images = [image((48, 72)), image((72, 48))]
+    expected = [model(x)[0] for x in images]
+    both = threading.Barrier(2, timeout=20)
+
+    def wait(*_) -> None:  # until both images have been seen
+        both.wait()
+
+    model.patch_embed.register_forward_hook(wait)
+    with ThreadPoolExecutor(2) as pool:
+        outputs = [out for out, in pool.map(model, images)]
+    assert all(map(torch.equal, outputs, expected))
 
 
 def test_base_checkpoint_loads_and_trains(tmp_path):

@@ -63,7 +63,9 @@ class ScaleNet(Expanded):
         options = {name: kwargs.pop(name) for name in _options_beside(parent) if name in kwargs}
         _use_init_cfg(kwargs)
         _check_init_cfg(kwargs.get('init_cfg'))
-        if kwargs.get('drop_path_rate') is not None:
+        if kwargs.get('drop_path_rate', 0) is None:  # the default of ``expand``; not every parent takes it
+            del kwargs['drop_path_rate']
+        if 'drop_path_rate' in kwargs:
             check_drop_path_rate(kwargs['drop_path_rate'])
         if self.parents:  # of DeiT and Swin it is known what they count
             count = _count_taps(parent, kwargs)
@@ -142,7 +144,7 @@ def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:
     """The class to build on; see :class:`ScaleNet`."""
     if base is not None:
         library, _, name = str(base).rpartition('.')
-        parent = _look_up(library, name) if library in LIBRARIES else None
+        parent = _look_up(library, name, needed=True) if library in LIBRARIES else None
         if not cls.parents:
             return _check_arguments(cls, {base: _any_backbone(base, parent)}, kwargs)
         family = tuple(filter(None, (_look_up(library, name) for library, name in cls.parents.items())))
@@ -159,6 +161,8 @@ def _find_parent(cls: type, base: str | None, kwargs: dict) -> type:
         candidates = {f'{library}.{cls.parents[library]}': _look_up(library, cls.parents[library]) for library in order}
         candidates = {name: parent for name, parent in candidates.items() if parent is not None}
         if not candidates:
+            for library in order:  # the first that is broken says so
+                _look_up(library, cls.parents[library], needed=True)
             raise ImportError(f'{cls.__name__} needs one of {", ".join(cls.parents)}; `python -m mmscalenet.doctor` '
                               'says how to get it')
     return _check_arguments(cls, candidates, kwargs)
@@ -193,10 +197,15 @@ def _similar(name: str, allowed: Iterable[str]) -> str:
     return f' (did you mean {close[0]}?)' if close else ''
 
 
-def _look_up(library: str, name: str) -> type | None:
+def _look_up(library: str, name: str, needed: bool = False) -> type | None:
+    """The backbone; None if its library is not installed, or broken and not ``needed``."""
     try:
         return importlib.import_module(f'{library}.registry').MODELS.get(f'{library}.{name}')
     except ImportError:
+        return None
+    except Exception:
+        if needed:
+            raise
         return None
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 from mmscalenet.expansion import position_lists
 from mmscalenet.registry import MODELS
 
-from ..layers import WindowedTokens
+from ..layers import WindowedTokens, note_grid
 from .scalenet import ScaleNet
 
 #: Parents that put position embeddings on all their tokens, and register tokens between them and the patches after it.
@@ -114,7 +114,7 @@ class ScaleNetDeiT(ScaleNet):
             if p not in whole:
                 position.around_attention = WindowedTokens(size)
         # the parent's loop over positions does not say how many rows the tokens have
-        self.patch_embed.register_forward_hook(self._note_grid)
+        self.patch_embed.register_forward_hook(note_grid)
         self.set_depth(self.active_depth)  # says what is to be said of windows
 
     def set_depth(self, depth: int | Sequence[int]) -> None:
@@ -128,11 +128,6 @@ class ScaleNetDeiT(ScaleNet):
         if self._other_windows:
             print_log(f'{where}: {self._other_windows}', logger='current', level=logging.WARNING)
             self._other_windows = ''  # once
-
-    def _note_grid(self, module: nn.Module, inputs: tuple, outputs: tuple) -> None:
-        for position in position_lists(self)['layers'].positions:
-            if position.around_attention is not None:
-                position.around_attention.hw_shape = tuple(outputs[1])
 
 
 def _spread(global_positions: int | Sequence[int], length: int) -> set[int]:

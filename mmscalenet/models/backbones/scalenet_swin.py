@@ -43,3 +43,15 @@ class ScaleNetSwin(ScaleNet):
     def before_expansion(self) -> None:
         if self._sdpa:
             use_sdpa(self)
+
+    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args, **kwargs) -> None:
+        """Takes files of earlier versions, also as part of a whole model, as mmpretrain's Swin does for its own class
+        alone: their final norm is `norm`, and they keep masks."""
+        if self._parts[1].__module__.startswith('mmpretrain.'):
+            final = f'{prefix}norm{len(self.stages) - 1}.'
+            for name in [name for name in state_dict if name.startswith(prefix)]:
+                if name.startswith(f'{prefix}norm.'):
+                    state_dict[final + name.removeprefix(f'{prefix}norm.')] = state_dict.pop(name)
+                elif name.endswith('.attn_mask'):
+                    del state_dict[name]
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)

@@ -1,10 +1,14 @@
 """Attention of a plain transformer within windows: ViTDet, arXiv 2203.16527, section 3 ("Backbone adaptation")."""
+import threading
 from collections.abc import Callable
 
 import torch.nn as nn
 from torch import Tensor
 
 from .windows import from_windows, to_windows, window_order
+
+#: Rows and columns of the tokens of the image that runs in this thread, for parents that do not hand them on.
+_IMAGE = threading.local()
 
 
 class WindowedTokens(nn.Module):
@@ -17,8 +21,11 @@ class WindowedTokens(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
-        #: Rows and columns of the tokens of the image that runs, for a parent that does not hand them on.
-        self.hw_shape: tuple[int, int] | None = None
+
+    @property
+    def hw_shape(self) -> tuple[int, int]:
+        """Rows and columns of the tokens of the image that runs in this thread."""
+        return _IMAGE.hw_shape
 
     def extra_repr(self) -> str:
         return f'size={self.size}'
@@ -32,3 +39,8 @@ class WindowedTokens(nn.Module):
         places = window_order(height, width, self.size, 0, x.device)
         out = attention(to_windows(x, places).view(-1, self.size**2, channels))
         return from_windows(out.reshape(batch, -1, channels), places)
+
+
+def note_grid(patch_embed: nn.Module, inputs: tuple, outputs: tuple) -> None:
+    """Forward hook of a patch embedding: the windows of this thread are cut out of its rows and columns from now on."""
+    _IMAGE.hw_shape = tuple(outputs[1])

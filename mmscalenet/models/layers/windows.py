@@ -8,7 +8,6 @@ from functools import lru_cache, wraps
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch 2.1 has none, and compiles no such model
 
@@ -73,29 +72,37 @@ def _to_windows(x: Tensor, order: Tensor, padding: Tensor) -> Tensor:
 
 
 class ToWindows(torch.autograd.Function):
-    """The gradient is a gather as well, not the slower scatter."""
+    """The gradient is a gather as well, not the slower scatter: each of the two is the other's."""
+
+    generate_vmap_rule = True
 
     @staticmethod
-    def forward(ctx, x: Tensor, order: Tensor, padding: Tensor, place: Tensor) -> Tensor:
-        ctx.save_for_backward(place)
+    def forward(x: Tensor, order: Tensor, padding: Tensor, place: Tensor) -> Tensor:
         return _to_windows(x, order, padding)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
-        return grad.index_select(1, *ctx.saved_tensors), None, None, None
+        return FromWindows.apply(grad, *ctx.saved_tensors), None, None, None
 
 
 class FromWindows(torch.autograd.Function):
+    generate_vmap_rule = True
+
     @staticmethod
-    def forward(ctx, x: Tensor, order: Tensor, padding: Tensor, place: Tensor) -> Tensor:
-        ctx.save_for_backward(order, padding)
+    def forward(x: Tensor, order: Tensor, padding: Tensor, place: Tensor) -> Tensor:
         return x.index_select(1, place)
 
     @staticmethod
-    @once_differentiable
+    def setup_context(ctx, inputs: tuple, output: Tensor) -> None:
+        ctx.save_for_backward(*inputs[1:])
+
+    @staticmethod
     def backward(ctx, grad: Tensor) -> tuple:
-        return _to_windows(grad, *ctx.saved_tensors), None, None, None
+        return ToWindows.apply(grad, *ctx.saved_tensors), None, None, None
 
 
 def to_windows(x: Tensor, places: tuple[Tensor, Tensor, Tensor]) -> Tensor:
