@@ -16,6 +16,7 @@ def benchmark(monkeypatch):
     return benchmark_backbone
 
 
+@pytest.mark.slow
 def test_every_row_is_there(tmp_path):
     command = [sys.executable, 'tools/analysis_tools/benchmark_backbone.py', '--sizes', '224', '--rounds', '2',
                '--seconds', '0', '--threads', '1', '--device', 'cpu', '--out', tmp_path / 'table.md']

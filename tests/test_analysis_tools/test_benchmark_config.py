@@ -3,6 +3,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = 'configs/fashion_scenes/mask-rcnn_scalenet-deit-nano-x2_1e_fashion-scenes.py'
 
@@ -13,6 +15,7 @@ def run(*variants: str, out: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_every_variant_has_a_row_against_the_first(tmp_path):
     done = run('', 'window_size=0', 'scale=4 window_size=0', out=tmp_path / 'table.md')
     assert done.returncode == 0, done.stderr

@@ -9,6 +9,8 @@ from pages import DOCS, Block, Workplace, blocks
 
 PAGES = [page for page in sorted(DOCS.glob('*.md')) if blocks(page)]
 LANGUAGES = {'bash', 'python'}
+#: Pages with more than three trainings.
+LONG = ('depth', 'mask_rcnn_coco')
 #: What a command is recognised by -> what it prints when it has done what it is there for.
 DONE = {
     r'(train|test)\.(py|sh)\b(?!.*--no-validate).*(mask_rcnn|fruit)': 'coco/bbox_mAP: ',
@@ -58,7 +60,8 @@ def check_written(target: Path, kinds: dict[str, int]) -> None:
         assert all(file.stat().st_size for file in files), f'an empty file in {target}'
 
 
-@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.stem)
+@pytest.mark.parametrize('page', [pytest.param(page, id=page.stem, marks=[pytest.mark.slow] * (page.stem in LONG))
+                                  for page in PAGES])
 def test_page(page, python, tmp_path):
     """The blocks of a page in their order; a config that no command of the page uses is built and run."""
     code = blocks(page)

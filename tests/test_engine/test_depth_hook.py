@@ -122,7 +122,7 @@ def test_evaluated_while_it_trains_at_the_depth_it_has(cls_fields, write_config,
         == [[2], [2], [4]]
 
 
-@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('with_cp', [False, pytest.param(True, marks=pytest.mark.slow)])
 @pytest.mark.parametrize('hook', [dict(mode='grow', begin=1), dict(mode='elastic', sandwich=True)],
                          ids=lambda hook: hook['mode'])
 def test_two_processes_equal_the_joint_batch(hook, with_cp, cls_fields, write_config, tool, shell, tmp_path):
@@ -149,7 +149,7 @@ def test_two_processes_equal_the_joint_batch(hook, with_cp, cls_fields, write_co
     assert moved > 30 and one['optimizer']['state'].keys() == two['optimizer']['state'].keys()
 
 
-@pytest.mark.parametrize('task', ['det', 'seg'])
+@pytest.mark.parametrize('task', [pytest.param('det', marks=pytest.mark.slow), 'seg'])
 def test_two_processes_of_the_other_tasks(task, request, write_config, shell, tmp_path):
     """Swin: nothing waits for a gradient that does not come."""
     fields = request.getfixturevalue(f'{task}_fields')

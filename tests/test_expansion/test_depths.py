@@ -251,7 +251,7 @@ def test_windows_go_with_the_positions_whatever_sets_the_depth(logged):
 
 
 @pytest.mark.skipif(torch.__version__ < '2.6', reason='its compiler refuses the loop')
-@pytest.mark.parametrize('name', ['mmpretrain-vit', 'mmdet-swin'])
+@pytest.mark.parametrize('name', ['mmpretrain-vit', pytest.param('mmdet-swin', marks=pytest.mark.slow)])
 def test_the_graph_stays_whole(name, fresh_compiler):
     model = randomise(build_scalenet(name, inject=True, gate='1/N')).eval()
     compiled = torch.compile(model, backend='eager', fullgraph=True)

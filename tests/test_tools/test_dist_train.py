@@ -75,7 +75,7 @@ def check(result: subprocess.CompletedProcess, work_dir: Path, expected: dict) -
     assert_same_gradients(expected, gradients(work_dir / 'epoch_2.pth'))
 
 
-@pytest.mark.parametrize('with_cp', [False, True])
+@pytest.mark.parametrize('with_cp', [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_two_processes_equal_the_joint_batch(with_cp, joint_gradients, two_steps, write_config, shell, tmp_path):
     result = shell('bash', TOOLS / 'dist_train.sh', write_config(halves(two_steps, with_cp)), 2)
     check(result, tmp_path / 'work_dirs/tiny', joint_gradients)
@@ -173,7 +173,7 @@ def test_joint_batch_matters(joint_gradients, two_steps, write_config, tool, tmp
         assert_same_gradients(joint_gradients, gradients(tmp_path / 'work_dirs/half/epoch_2.pth'))
 
 
-@pytest.mark.parametrize('launcher', ['torchrun', pytest.param('slurm', marks=no_gpu)])
+@pytest.mark.parametrize('launcher', ['torchrun', pytest.param('slurm', marks=[no_gpu, pytest.mark.slow])])
 def test_two_processes_share_the_test_set(launcher, slurm, cls_fields, write_config, tool, shell, tmp_path):
     """The predictions are those of one process, in its order."""
     config = write_config(cls_fields)

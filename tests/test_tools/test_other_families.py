@@ -11,7 +11,7 @@ from families import FAMILIES
 TASKS = dict(seg=('mmseg-mscan', [8, 16, 16, 24]), det=('mmdet-pvt-v2', [8, 16, 16, 32]))
 
 
-@pytest.fixture(params=TASKS)
+@pytest.fixture(params=['seg', pytest.param('det', marks=pytest.mark.slow)])
 def fields(request) -> dict:
     """Of a task, with the plain backbone of a family."""
     task = request.param
