@@ -4,10 +4,12 @@ import os
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.registry import MODELS
-from torch import nn
+from torch import Tensor, nn
 
 from mmscalenet.checkpoints import CheckpointError, read_checkpoint
 from mmscalenet.checkpoints.errors import some
+from mmscalenet.checkpoints.formats import state_dict_in
+from mmscalenet.checkpoints.values import check_values
 from mmscalenet.engine.depth import take_depth
 
 from .drawing import enter_scope
@@ -44,9 +46,11 @@ def _build(cfg: Config, content: dict, name: str | os.PathLike) -> nn.Module:
         options.setdefault('data_preprocessor', cfg.data_preprocessor)
     # a single process has no use for synchronised norms, and a CPU cannot run them
     model = revert_sync_batchnorm(MODELS.build(options))
+    state = state_dict_in(content)
     try:
-        result = model.load_state_dict(content.get('state_dict', content), strict=False)
-    except RuntimeError as error:
+        check_values({key: value for key, value in state.items() if isinstance(value, Tensor)}, model.state_dict())
+        result = model.load_state_dict(state, strict=False)
+    except (RuntimeError, CheckpointError) as error:
         raise CheckpointError(f'checkpoint "{name}" does not fit the config: {error}') from error
     # a grown model's checkpoint fills the base's config, too, and mmengine would only log what is left over
     if result.missing_keys or result.unexpected_keys:

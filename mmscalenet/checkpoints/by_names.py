@@ -16,6 +16,7 @@ from .errors import CheckpointError, some
 from .family_names import to_library
 from .formats import BUFFERS, HEADS, state_dict_in, unwrap
 from .report import Report
+from .values import check_values
 
 #: Where files keep a backbone, first as it is alone.
 USUAL_PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
@@ -82,9 +83,7 @@ def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -
     if maps:
         raise CheckpointError(f'the file was trained with {maps[0]}={state[maps[0]].tolist()}, the model has '
                               f'{model[maps[0]].tolist()}; give the model the layer_map of the file')
-    broken = [key for key, value in state.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise CheckpointError(f'NaN or inf in {some(broken)}; the file comes from a run that diverged, or is damaged')
+    check_values(state, model)
     kind = f'{"expanded " * expanded}{type(backbone).__mro__[1].__name__} by its own names'
     own = {} if expanded else dict.fromkeys(key for key in new if '.norms.' in key)  # copied from the blocks
     return {**model, **state}, Report(kind, list(state), newly_initialised=[key for key in new if key not in own],

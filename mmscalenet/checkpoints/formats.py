@@ -117,7 +117,7 @@ def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
                if isinstance(key, str) and isinstance(value, Tensor) and value.dim()}
     if not tensors:
         raise CheckpointError(f'no tensors in it, neither at the top nor under {", ".join(WRAPPERS)}; it holds '
-                              f'{some(map(str, checkpoint))}')
+                              f'{some(key if isinstance(key, str) else type(key).__name__ for key in checkpoint)}')
     return tensors
 
 

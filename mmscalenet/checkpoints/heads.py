@@ -2,7 +2,6 @@
 from collections.abc import Mapping
 from os import PathLike
 
-import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from mmengine.model import update_init_info
@@ -13,6 +12,7 @@ from mmscalenet.registry import WEIGHT_INITIALIZERS
 from .errors import CheckpointError
 from .formats import unwrap
 from .reading import read_checkpoint
+from .values import check_values
 
 #: A classifier's last layer in files: mmpretrain's ViT and DeiT; its Swin and timm's; official ones and timm's ViT;
 #: transformers', and its DeiT with two heads.
@@ -74,6 +74,5 @@ def _find_head(content: Mapping, model: Mapping[str, Tensor]) -> dict[str, Tenso
         value = state[name] = file[found]
         if value.shape != wanted.shape:
             raise CheckpointError(f'{found} is {tuple(value.shape)} in the file, {tuple(wanted.shape)} in the model')
-        if not torch.isfinite(value).all():
-            raise CheckpointError(f'NaN or inf in {found}')
+        check_values({found: value}, {found: wanted})
     return state

@@ -3,7 +3,6 @@ import re
 from collections.abc import Iterable, Mapping
 from os import PathLike
 
-import torch
 import torch.nn as nn
 from mmengine.logging import print_log
 from torch import Tensor
@@ -16,6 +15,7 @@ from .formats import BUFFERS, Source, convert, is_swin, to_mmseg
 from .reading import read_checkpoint
 from .report import Report
 from .resizing import resize
+from .values import check_values
 
 #: Name of a tensor -> the argument that makes room for it in the model, the one that makes the model do without it.
 _ARGUMENTS = (
@@ -111,9 +111,7 @@ def _fit(backbone: nn.Module, source: Source) -> tuple[dict[str, Tensor], Report
         state[name] = value
     if wrong:
         raise CheckpointError(f'other shapes: {some(wrong, "; ")}. Give the model the sizes of the file')
-    broken = [name for name, value in state.items() if not torch.isfinite(value).all()]
-    if broken:
-        raise CheckpointError(f'NaN or inf in {some(broken)}; the file comes from a run that diverged, or is damaged')
+    check_values(state, model)
     return {**model, **state}, report
 
 

@@ -1,5 +1,6 @@
 """From a path or URL to what the checkpoint holds, without running anything that stands in it."""
 import os
+import stat
 import tarfile
 from collections.abc import Mapping
 from hashlib import sha256
@@ -12,7 +13,8 @@ import torch
 from mmengine.fileio import get_local_path
 
 from . import safe_pickle
-from .errors import CheckpointError
+from .archive import damage_of
+from .errors import CheckpointError, one_line
 from .sharded import INDEX, file_in, read_index, read_shards
 
 
@@ -64,7 +66,7 @@ def _read(path: str, trusted: bool) -> dict:
     except CheckpointError:
         raise
     except Exception as error:
-        raise CheckpointError(f'{path}: cannot be fetched: {error}') from error
+        raise CheckpointError(f'{path}: cannot be fetched: {one_line(error)}') from error
 
 
 def _read_url(url: str, trusted: bool) -> dict:
@@ -77,7 +79,7 @@ def _read_url(url: str, trusted: bool) -> dict:
         torch.hub.download_url_to_file(url, str(target), progress=False)
         _origin(target).write_text(_without_query(url))
     except (OSError, ValueError, HTTPException) as error:
-        raise CheckpointError(f'{url}: download failed: {error}') from error
+        raise CheckpointError(f'{url}: download failed: {one_line(error)}') from error
     try:
         return _read_local(target, url, trusted)
     except CheckpointError:
@@ -103,11 +105,14 @@ def _origin(target: Path) -> Path:
 
 
 def _read_local(path: Path, name: str, trusted: bool) -> dict:
+    name = one_line(name, 1000)
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device may have no end
+            raise CheckpointError(f'{name}: no regular file but a folder, device, pipe or socket; give a file')
         with path.open('rb') as file:
             head = file.read(512)
-    except OSError as error:
-        raise CheckpointError(f'{name}: {error.strerror}') from None
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        raise CheckpointError(f'{name}: {one_line(getattr(error, "strerror", None) or error)}') from None
     if not head:
         raise CheckpointError(f'{name}: the file is empty; download or copy it again')
     if head.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
@@ -131,7 +136,7 @@ def _read_safetensors(path: Path, name: str) -> dict:
     try:
         return load_file(path)
     except Exception as error:
-        raise CheckpointError(f'{name}: truncated or no safetensors file: {error}') from error
+        raise CheckpointError(f'{name}: truncated or no safetensors file: {one_line(error)}') from error
 
 
 def _read_torch(path: Path, name: str, head: bytes, trusted: bool) -> object:
@@ -143,17 +148,19 @@ def _read_torch(path: Path, name: str, head: bytes, trusted: bool) -> object:
         # torch.load hands TorchScript archives over to torch.jit.load, which pickle_module does not reach
         if is_zip and 'constants.pkl' in torch._C.PyTorchFileReader(str(path)).get_all_records():
             raise CheckpointError(f'{name}: a TorchScript archive, which holds code; save its `state_dict()` instead')
-        options = {} if trusted else {'pickle_module': safe_pickle}
+        if is_zip and (damage := damage_of(path)):
+            raise CheckpointError(f'{name}: truncated or damaged: {damage}; download or copy it again')
+        options = {} if trusted else {'pickle_module': safe_pickle.within(path.stat().st_size)}
         return torch.load(path, map_location='cpu', weights_only=False, **options)
     except CheckpointError:
         raise
     except safe_pickle.UnsafePickleError as error:
         raise CheckpointError(
-            f'{name}: refused, as reading it would call {error}, which no checkpoint of weights needs: such files can '
-            'run any code. If you trust its origin, say trusted=True: beside the checkpoint in the init_cfg of a '
-            'ScaleNet backbone or a PretrainedHead, to tools/train.py and test.py with --cfg-options trusted=True for '
-            'all other files, to grow.py and convert_backbone.py with --trusted'
+            f'{name}: refused, as reading it would call {one_line(error)}, which no checkpoint of weights needs: such '
+            'files can run any code. If you trust its origin, say trusted=True: beside the checkpoint in the init_cfg '
+            'of a ScaleNet backbone or a PretrainedHead, to tools/train.py and test.py with --cfg-options trusted=True '
+            'for all other files, to grow.py and convert_backbone.py with --trusted'
         ) from None
     except Exception as error:
         raise CheckpointError(f'{name}: truncated, damaged or not written by torch.save; download or copy it again '
-                              f'({type(error).__name__}: {error})') from error
+                              f'({type(error).__name__}: {one_line(error)})') from error

@@ -1,13 +1,15 @@
-"""A stand-in for the ``pickle`` module that runs no code of the file: ``torch.load(..., pickle_module=safe_pickle)``.
+"""A stand-in for the ``pickle`` module that runs no code of the file: ``torch.load(..., pickle_module=within(size))``.
 
 ``torch.load(weights_only=True)`` is as safe but refuses what mmengine's runners save beside the weights, and behaves
 differently in each torch release. Here tensors, plain containers, arrays of numbers and mmengine's log buffers are
 rebuilt, other known metadata becomes :class:`Inert`, and every other name in the pickle is refused before anything is
-called.
+called. Nothing gets more memory than the file has bytes.
 """
 import pickle
 import re
 from collections import Counter, OrderedDict, defaultdict
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import numpy as np
@@ -39,6 +41,15 @@ def _dtype(name: str, *_: Any) -> np.dtype | Inert:
     return np.dtype(name) if re.fullmatch(r'b1|[iufc]\d{1,2}', name) else Inert()
 
 
+def _bytes(kind: type) -> Callable:
+    def rebuild(*args: Any) -> bytes | bytearray:
+        if any(not isinstance(arg, (str, bytes, bytearray)) for arg in args):
+            raise pickle.UnpicklingError(f'{kind.__name__} of a size and no content')
+        return kind(*args)
+
+    return rebuild
+
+
 def _empty_array(*_: Any) -> np.ndarray:
     return np.empty(0, np.int8)
 
@@ -56,8 +67,8 @@ def _fill(array: np.ndarray, state: tuple) -> None:
 
 
 _REBUILT = {
-    **{f'builtins.{t.__name__}': t for t in (bool, bytearray, bytes, complex, dict, float, frozenset, int, list, set,
-                                             slice, str, tuple)},
+    **{f'builtins.{t.__name__}': t for t in (bool, complex, dict, float, frozenset, int, list, set, slice, str, tuple)},
+    **{f'builtins.{t.__name__}': _bytes(t) for t in (bytearray, bytes)},
     **{f'collections.{t.__name__}': t for t in (Counter, OrderedDict, defaultdict)},
     **{f'torch._utils.{f.__name__}': f for f in (torch._utils._rebuild_tensor, torch._utils._rebuild_tensor_v2,
                                                  torch._utils._rebuild_parameter)},
@@ -81,6 +92,12 @@ class Unpickler(pickle._Unpickler):
     """Rebuilds what ``_REBUILT`` names. The Python unpickler, as in C the BUILD instruction cannot be restricted."""
 
     dispatch = dict(pickle._Unpickler.dispatch)
+    #: Bytes that all storages together, or one tensor, may have.
+    limit = float('inf')
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._storages: dict[Any, int] = {}
 
     def find_class(self, module: str, name: str) -> Any:
         full_name = f'{_PYTHON2.get(module, module)}.{name}'
@@ -110,6 +127,32 @@ class Unpickler(pickle._Unpickler):
     dispatch[pickle.BUILD[0]] = load_build
 
 
-def load(file: BinaryIO, **kwargs: Any) -> Any:
-    """As ``pickle.load``."""
-    return Unpickler(file, **kwargs).load()
+    def load_binpersid(self) -> None:
+        # torch makes room for a storage before it reads it
+        match self.stack[-1]:
+            case ('storage', kind, key, _, int(numbers), *_):
+                dtype = getattr(kind, 'dtype', None) or torch.uint8
+                self._storages[key] = numbers * torch._utils._element_size(dtype)
+        if sum(self._storages.values()) > self.limit or min(self._storages.values(), default=0) < 0:
+            raise pickle.UnpicklingError('its tensors have more numbers than the file has bytes')
+        super().load_binpersid()
+
+    def load_reduce(self) -> None:
+        super().load_reduce()
+        # a view may repeat what it shows without end
+        made = self.stack[-1]
+        if isinstance(made, torch.Tensor) and made.numel() * made.element_size() > self.limit:
+            raise pickle.UnpicklingError(f'a tensor of shape {tuple(made.shape)} in a smaller file')
+
+    dispatch[pickle.BINPERSID[0]] = load_binpersid
+    dispatch[pickle.REDUCE[0]] = load_reduce
+
+
+def within(size: int) -> SimpleNamespace:
+    """A stand-in for ``pickle`` for a file of ``size`` bytes."""
+    limited = type('Unpickler', (Unpickler, ), dict(limit=size))
+
+    def load(file: BinaryIO, **kwargs: Any) -> Any:
+        return limited(file, **kwargs).load()
+
+    return SimpleNamespace(Unpickler=limited, load=load, __name__=__name__)

@@ -3,7 +3,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
-from .errors import CheckpointError, some
+from .errors import CheckpointError, one_line, some
 
 INDEX = '.index.json'
 #: What a folder is searched for, in transformers' order.
@@ -33,7 +33,7 @@ def read_index(path: Path, name: str) -> dict[str, str]:
         files = {*places.values()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise CheckpointError(f'{name}: damaged, or no index of transformers, which lists under "weight_map" the file '
-                              f'of every tensor ({type(error).__name__}: {error})') from None
+                              f'of every tensor ({type(error).__name__}: {one_line(error)})') from None
     for file in files:
         is_beside = isinstance(file, str) and file and file == Path(file).name and '\\' not in file
         if not is_beside or file.endswith(INDEX):

@@ -2,12 +2,13 @@
 import os
 import re
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend
+
+from mmscalenet.checkpoints.archive import damage_of
 
 from .errors import UsageError
 
@@ -70,11 +71,7 @@ def remove_temporary(folder: str | Path) -> None:
 
 def is_whole(path: str | Path) -> bool:
     """Whether a checkpoint that ``torch.save`` wrote (a zip file) is complete, checksums included."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            return bool(archive.namelist()) and archive.testzip() is None
-    except (OSError, zipfile.BadZipFile, EOFError, NotImplementedError):
-        return False
+    return not damage_of(path)
 
 
 def check_checkpoint(path: str, what: str) -> None:

@@ -114,11 +114,31 @@ def test_the_class_token_is_left_out_for_a_model_without_one():
     assert torch.equal(without.layers[0].attn.qkv.weight, whole.layers[0].attn.qkv.weight)
 
 
+@pytest.mark.parametrize('dtype', [torch.int8, torch.bool, torch.complex64])
+def test_what_is_no_weight(dtype):
+    file = file_of('timm_deit')
+    name = 'blocks.1.mlp.fc1.weight'
+    file[name] = file[name].to(dtype)
+    refuse(mmpretrain_vit(), file, rf'no weights.*layers\.1\.ffn\.layers\.0\.0\.weight \({str(dtype)[6:]}\)')
+
+
+def test_numbers_beyond_the_models():
+    """A double that is finite, and inf as a float; a half that is neither."""
+    file = file_of('timm_deit')
+    names = ['blocks.0.norm1.weight', 'blocks.0.norm1.bias']
+    for name, dtype in zip(names, (torch.float64, torch.float16), strict=True):
+        file[name] = file[name].to(dtype)
+    expected = load_pretrained(mmpretrain_vit(), file).loaded
+    assert 'layers.0.ln1.weight' in expected
+    file[names[0]][3] = 1e300
+    refuse(mmpretrain_vit(), file, r'NaN or inf in layers\.0\.ln1\.weight as float32')
+
+
 @pytest.mark.parametrize('value', [float('nan'), float('inf')])
 def test_nan(value):
     file = file_of('official_swin')
     file['model']['layers.1.blocks.0.mlp.fc2.bias'][3] = value
-    refuse(mmpretrain_swin(), file, r'NaN or inf in stages\.1\.blocks\.0\.ffn\.layers\.1\.bias;')
+    refuse(mmpretrain_swin(), file, r'NaN or inf in stages\.1\.blocks\.0\.ffn\.layers\.1\.bias as float32;')
 
 
 def test_prefix():

@@ -1,9 +1,13 @@
 import argparse
+import builtins
 import functools
 import http.server
 import os
 import pickle
+import re
+import socket
 import threading
+import tracemalloc
 import zipfile
 from pathlib import Path
 
@@ -260,3 +264,101 @@ def test_url(tmp_path, monkeypatch):
     kept.write_bytes(b'')
     with pytest.raises(CheckpointError, match=rf'kept at {kept}\): the file is empty'):
         read_checkpoint(f'{url}/model.pth')
+
+
+@pytest.mark.skipif(not hasattr(os, 'mkfifo'), reason='no pipes')
+def test_special_files_are_refused_at_once(tmp_path):
+    os.mkfifo(tmp_path / 'pipe.pth')
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(tmp_path / 'socket.pth'))
+        for path in (tmp_path / 'pipe.pth', tmp_path / 'socket.pth', '/dev/zero', '/dev/null'):
+            with pytest.raises(CheckpointError, match=f'{path}: no regular file'):
+                read_checkpoint(path)
+
+
+@pytest.mark.parametrize('name', ['a\0b.pth', 'a' * 5000, 'line\nbreak\x1b[31m.pth', '\udcff.pth'])
+def test_strange_file_names(tmp_path, name):
+    with pytest.raises(CheckpointError) as raised:
+        read_checkpoint(f'{tmp_path}/{name}')
+    assert str(raised.value).isprintable() and len(str(raised.value)) < 1500
+
+
+def rewrite(path, change):
+    """Write a zip file anew, with checksums that agree, as a forger would."""
+    with zipfile.ZipFile(path) as archive:
+        records = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, 'w') as archive:
+        for record, data in records.items():
+            archive.writestr(record, change(data) if record.endswith('data.pkl') else data)
+
+
+@FORMATS
+@pytest.mark.parametrize('claim', [
+    lambda data: re.sub(rb'K\x07(?=N?t)', b'\x8a\x06\0\0\0\0\0\x01', data),  # 2**40 numbers in the storage
+    lambda data: re.sub(rb'K\x07(?=N?t)', b'J\xff\xff\xff\xff', data),  # -1
+    lambda data: data.replace(b'K\x07\x85', b'\x8a\x06\0\0\0\0\0\x01\x85').replace(b'K\x01\x85', b'K\0\x85'),  # a view
+], ids=['storage', 'negative', 'view'])
+def test_a_claim_of_size_takes_no_memory(tmp_path, zipped, claim):
+    path = Path(save({'weight': torch.rand(7)}, tmp_path / 'f.pth', zipped))
+    before = path.read_bytes()
+    if zipped:
+        rewrite(path, claim)
+    else:
+        path.write_bytes(claim(before))
+    assert path.read_bytes() != before
+    tracemalloc.start()
+    with pytest.raises(CheckpointError, match=r'f\.pth: truncated, damaged or not'):
+        read_checkpoint(path)
+    assert tracemalloc.get_traced_memory()[1] < 10**7
+    tracemalloc.stop()
+
+
+@FORMATS
+@pytest.mark.parametrize('kind', ['bytes', 'bytearray'])
+def test_room_without_content_is_refused(tmp_path, zipped, kind):
+    class Room:
+        def __reduce__(self):
+            return getattr(builtins, kind), (10**13, )
+
+    with pytest.raises(CheckpointError, match=f'{kind} of a size and no content'):
+        read_checkpoint(save([Room()], tmp_path / 'f.pth', zipped))
+
+
+def test_a_compressed_archive_is_refused(tmp_path):
+    """A gigabyte of zeros fits into a megabyte."""
+    path = tmp_path / 'f.pth'
+    torch.save({'weight': torch.zeros(1000)}, path)
+    with zipfile.ZipFile(path) as archive:
+        records = {info.filename: archive.read(info) for info in archive.infolist()}
+    with zipfile.ZipFile(path, 'w', zipfile.ZIP_DEFLATED) as archive:
+        for record, data in records.items():
+            archive.writestr(record, data)
+    assert torch.load(path)['weight'].numel() == 1000
+    with pytest.raises(CheckpointError, match='record .* is compressed'):
+        read_checkpoint(path)
+
+
+def test_a_flipped_bit_is_refused_wherever_it_is(tmp_path):
+    path = tmp_path / 'f.pth'
+    torch.save({'state_dict': {'a': torch.rand(50), 'b': torch.rand(3, 5)}}, path)
+    whole, expected = path.read_bytes(), read_checkpoint(path)['state_dict']
+    for place in range(0, len(whole) * 8, 37):
+        changed = bytearray(whole)
+        changed[place // 8] ^= 1 << place % 8
+        path.write_bytes(changed)
+        try:
+            read = read_checkpoint(path)['state_dict']
+        except CheckpointError as error:
+            assert 'f.pth: ' in str(error)
+            continue
+        assert read.keys() == expected.keys() and all(map(torch.equal, read.values(), expected.values())), place
+
+
+@pytest.mark.skipif(not hasattr(torch.serialization, 'set_crc32_options'), reason='this torch always writes checksums')
+def test_a_file_written_without_checksums_is_read(tmp_path):
+    torch.serialization.set_crc32_options(False)
+    try:
+        torch.save({'weight': torch.ones(20)}, tmp_path / 'f.pth')
+    finally:
+        torch.serialization.set_crc32_options(True)
+    assert read_checkpoint(tmp_path / 'f.pth')['weight'].sum() == 20

@@ -11,6 +11,8 @@ from mmpretrain.models import VisionTransformer
 from safetensors.torch import save_file
 from test_train_options import refused
 
+from mmscalenet.apis.loading import load_model
+from mmscalenet.checkpoints import CheckpointError
 from mmscalenet.engine.hooks import StartWeightsHook
 
 EMA = dict(type='EMAHook')
@@ -128,6 +130,24 @@ def test_a_test_needs_every_weight(cls_fields, cls_base, write_config, tool, tmp
     # the config that a resumed run leaves says so, and a test needs no data to train with
     tool('test.py', grown, 'compiled.pth', '--cfg-options', 'resume=True', 'train_dataloader.dataset.data_root=none')
     assert 'accuracy/top1' in capfd.readouterr().out
+
+
+@pytest.mark.parametrize('name', ['head.layers.head.weight', 'backbone.layers.0.ln1.weight'])
+def test_whole_numbers_are_no_weights(name, cls_fields, write_config, tool, tmp_path, capfd):
+    """load_state_dict would turn them into floats, whatever loads them."""
+    config = write_config(cls_fields)
+    tool('train.py', config, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+    path = tmp_path / 'work_dirs/tiny/epoch_1.pth'
+    content = torch.load(path, weights_only=False)
+    content['state_dict'][name] = content['state_dict'][name].to(torch.int8)
+    torch.save(content, path)
+    load = 'load_from=work_dirs/tiny/epoch_1.pth'
+    for command in (['test.py', config, path], ['train.py', config, '--resume', '--no-validate'],
+                    ['train.py', config, '--work-dir', 'new', '--no-validate', '--cfg-options', load]):
+        line = refused(tool, capfd, *command)
+        assert 'epoch_1.pth' in line and 'no weights' in line and name.split('backbone.')[-1] in line
+    with pytest.raises(CheckpointError, match='does not fit the config: no weights'):
+        load_model(Config.fromfile(config), path)
 
 
 @pytest.mark.parametrize('change', ['model.backbone.scale=3', 'model.backbone.adapter.ratio=0.5'])

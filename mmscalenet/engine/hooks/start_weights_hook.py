@@ -1,6 +1,6 @@
 """The weights that a run starts from, in the names and sizes of its backbone."""
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from mmscalenet.checkpoints import CheckpointError, load_content
 from mmscalenet.checkpoints.errors import some
 from mmscalenet.checkpoints.formats import find_backbone, state_dict_in, unwrap
+from mmscalenet.checkpoints.values import check_kinds, check_values
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
 from ..depth import keep_depth, take_depth
@@ -46,7 +47,9 @@ class StartWeightsHook(Hook):
             if 'meta' not in checkpoint:
                 raise CheckpointError(f'{runner._load_from} holds weights alone, and no run that could be resumed. To '
                                       'start a new run from them give it as load_from')
-            _check_resumed(model, _backbones(model), _plain_state(checkpoint))
+            state = _plain_state(checkpoint)
+            _check_resumed(model, _backbones(model), state)
+            _check(state, model, runner._load_from, check_kinds)
             return
         state = fit_weights(model, checkpoint, runner._load_from)
         if self.testing:
@@ -87,6 +90,7 @@ def fit_weights(model: nn.Module, checkpoint: dict, source: str) -> dict[str, Te
             else:
                 state = {key: value for key, value in state.items() if key in model.state_dict()}
         state.update((f'{name}.{key}', value) for key, value in module.state_dict().items())
+    _check(state, model, source, check_values)
     return state
 
 
@@ -108,6 +112,17 @@ def load_whole(model: nn.Module, state: dict, source: str) -> None:
             [f'{source} does not fit the config'] + [f'It lacks {some(lacking)}'] * bool(lacking)
             + [f'It is of a grown model, and the config has no place for {some(grown)}'] * bool(grown)
             + ['Give the config it was trained with']))
+
+
+def _check(state: dict[str, Tensor], model: nn.Module, source: str, check: Callable) -> None:
+    """Of what mmengine will load: it leaves out what has another name or shape."""
+    ours = model.state_dict()
+    fitting = {name: value for name, value in state.items()
+               if name in ours and isinstance(value, Tensor) and value.shape == ours[name].shape}
+    try:
+        check(fitting, ours)
+    except CheckpointError as error:
+        raise CheckpointError(f'{source}: {error}') from None
 
 
 def _plain(name: str) -> str:
