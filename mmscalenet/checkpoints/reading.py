@@ -107,12 +107,14 @@ def _origin(target: Path) -> Path:
 def _read_local(path: Path, name: str, trusted: bool) -> dict:
     name = one_line(name, 1000)
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # a pipe would be waited for, a device may have no end
-            raise CheckpointError(f'{name}: no regular file but a folder, device, pipe or socket; give a file')
-        with path.open('rb') as file:
-            head = file.read(512)
+        is_regular = stat.S_ISREG(path.stat().st_mode)
+        if is_regular:  # a pipe would be waited for, a device may have no end
+            with path.open('rb') as file:
+                head = file.read(512)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
         raise CheckpointError(f'{name}: {one_line(getattr(error, "strerror", None) or error)}') from None
+    if not is_regular:
+        raise CheckpointError(f'{name}: no regular file but a folder, device, pipe or socket; give a file')
     if not head:
         raise CheckpointError(f'{name}: the file is empty; download or copy it again')
     if head.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):

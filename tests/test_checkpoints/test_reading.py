@@ -272,7 +272,7 @@ def test_special_files_are_refused_at_once(tmp_path):
     with socket.socket(socket.AF_UNIX) as server:
         server.bind(str(tmp_path / 'socket.pth'))
         for path in (tmp_path / 'pipe.pth', tmp_path / 'socket.pth', '/dev/zero', '/dev/null'):
-            with pytest.raises(CheckpointError, match=f'{path}: no regular file'):
+            with pytest.raises(CheckpointError, match=f'^{path}: no regular file'):
                 read_checkpoint(path)
 
 
