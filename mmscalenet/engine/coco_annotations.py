@@ -124,11 +124,19 @@ class CheckedCOCO(COCO):
 class CheckedGroundTruth(CheckedCOCO):
     """The same for ``CocoMetric``, which looks up other things, and may itself have written the file.
 
-    It then holds what the loader gave, so images are there twice if the data set repeats them.
+    It then holds what the loader gave, so images are there twice if the data set repeats them. Annotations are numbered
+    anew, from 1: pycocotools takes an object with the id 0 for one that no prediction has found, and needs numbers.
     """
     keys = dict(image=(), category=('name', ), annotation=('image_id', 'category_id'),
                 object=('area', 'bbox', 'iscrowd'))
     unique_ids = False
+
+    def createIndex(self) -> None:  # noqa: N802
+        super().createIndex()
+        annotations = [dict(annotation, id=number)
+                       for number, annotation in enumerate(self.dataset.get('annotations', []), 1)]
+        self.dataset = dict(self.dataset, annotations=annotations)
+        COCO.createIndex(self)
 
 
 def check_annotations() -> None:

@@ -4,6 +4,7 @@ import time
 
 import numpy as np
 import pytest
+import torch
 from mmdet.datasets import CocoDataset
 from mmdet.datasets.api_wrappers import COCO
 from mmdet.evaluation.metrics import CocoMetric, coco_metric
@@ -221,3 +222,23 @@ def test_the_metric_reads_with_the_same_check(tmp_path, coco):
     path.write_text(json.dumps(coco))
     with pytest.raises(UsageError, match=r'val\.json": annotation 0 .* has no "iscrowd"'):
         CocoMetric(ann_file=str(path), metric='bbox')
+
+
+@pytest.mark.parametrize('first', [0, 1, 'a'], ids=['from 0', 'from 1', 'texts'])
+def test_the_metric_is_right_whatever_the_ids(tmp_path, first):
+    """The ground truth scored as the prediction: pycocotools alone gives 0.25 for ids from 0."""
+    boxes = [[2., 3., 20., 10.], [5., 8., 9., 9.]]
+    ids = iter('abcd' if first == 'a' else range(first, 9))
+    objects = [dict(id=next(ids), image_id=i, category_id=c, iscrowd=0, area=box[2] * box[3], bbox=box)
+               for i in (1, 2) for c, box in enumerate(boxes)]
+    path = tmp_path / 'val.json'
+    path.write_text(json.dumps(dict(
+        images=[dict(id=i, file_name=f'{i}.png', height=40, width=60) for i in (1, 2)], annotations=objects,
+        categories=[dict(id=c, name=name) for c, name in enumerate(CLASSES[:2])])))
+    metric = CocoMetric(ann_file=str(path), metric='bbox')
+    metric.dataset_meta = dict(classes=CLASSES[:2])
+    corners = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in boxes])
+    for i in (1, 2):
+        found = dict(bboxes=corners, scores=torch.tensor([.9, .8]), labels=torch.tensor([0, 1]))
+        metric.process({}, [dict(img_id=i, ori_shape=(40, 60), pred_instances=found)])
+    assert metric.evaluate(size=2)['coco/bbox_mAP'] == 1.
