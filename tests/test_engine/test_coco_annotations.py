@@ -99,6 +99,7 @@ def test_an_image_of_the_metric_may_lack_its_size(coco):
     reader.createIndex()
     for size, said in ((None, 'RLE of size None'), ([40], r'RLE of size \[40\]'), ([40, 50], '= 2000')):
         coco['annotations'][2]['segmentation']['size'] = size
+        reader.dataset = coco
         with pytest.raises(UsageError, match=rf'val\.json": annotation 20 .*{said}'):
             reader.createIndex()
 
