@@ -216,7 +216,7 @@ def _build_adapter(config: dict | None, block: nn.Module) -> nn.Module | None:
                          'tell its channels; allowed there is adapter=None')
     try:
         return adapter_class(config)(block, width, **options)
-    except TypeError as error:
+    except (TypeError, KeyError) as error:  # KeyError: no such activation
         known = list(inspect.signature(adapter_class(config)).parameters)[2:]
         raise ValueError(f'adapter={config!r}: {error}; beside type it takes {", ".join(known)}') from None
 

@@ -325,6 +325,8 @@ def test_swin_scales_by_stage_and_shows_its_table():
     (dict(adapter=dict(type='LoRA', rank=25)), 'rank=25 is not allowed; give an integer from 1 to the'),
     (dict(adapter=dict(type='LoRA', alpha='1')), "alpha='1' is not allowed"),
     (dict(adapter='ParallelAdapter'), "adapter='ParallelAdapter' is not allowed"),
+    (dict(adapter=dict(type='ParallelAdapter', act_cfg={})), "adapter=.*'act_cfg': {}.*type"),
+    (dict(adapter=dict(type='ParallelAdapter', act_cfg=dict(type='Gelo'))), 'adapter=.*Gelo is not in'),
     (dict(gate='open'), "gate='open'"),
     (dict(gate=float('nan')), 'gate=nan'),
     (dict(gate=float('inf')), 'gate=inf'),

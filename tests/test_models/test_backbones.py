@@ -91,6 +91,8 @@ def test_a_subclass_that_freezes_the_blocks_by_itself():
     (ScaleNetDeiT, dict(arch=DEIT_ARCH, out_indices=[3, -1]), ValueError, 'names an output twice'),
     (ScaleNetDeiT, dict(arch=dict(embed_dims=24)), ValueError, 'arch=.*is not allowed; give a name.*deit-tiny'),
     (ScaleNetSwin, dict(arch=3), ValueError, 'arch=3 is not allowed'),
+    (ScaleNetSwin, dict(arch='tiny', frozen_stages=4), ValueError, r'frozen_stages=4 is not allowed; .* to 3'),
+    (ScaleNetSwin, dict(base='mmdet.SwinTransformer', frozen_stages=5), ValueError, 'frozen_stages=5 .* to 4'),
     (ScaleNetDeiT, dict(arch=DEIT_ARCH, drop_path_rate=1.5), ValueError, 'drop_path_rate=1.5 is not allowed'),
     (ScaleNetSwin, dict(drop_path_rate=float('nan')), ValueError, 'drop_path_rate=nan is not allowed'),
     (ScaleNetSwin, dict(base='mmpretrain.VisionTransformer'), ValueError, 'not a backbone of this family'),
@@ -237,6 +239,14 @@ def test_a_swin_file_of_an_earlier_version_loads_as_into_the_parent(prefix):
         missing, unexpected = root.load_state_dict(dict(old), strict=False)
         assert not unexpected and all('.positions.' in name for name in missing)
         assert torch.equal(model.norm3.weight, parent.norm3.weight)
+
+
+@pytest.mark.parametrize('init_cfg', [[], dict(type='TruncNormal', layer='Linear', std=0.02)])
+def test_an_init_cfg_that_the_parent_refuses(init_cfg):
+    model = build_scalenet('mmdet-swin', init_cfg=init_cfg)
+    with pytest.raises(ValueError, match=r"init_cfg=.* is not allowed \(.*\); give dict\(type='Pretrained'"):
+        model.init_weights()
+    build_scalenet('mmpretrain-swin', init_cfg=init_cfg).init_weights()
 
 
 @pytest.mark.parametrize('name', PARENTS)

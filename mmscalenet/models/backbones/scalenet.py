@@ -71,7 +71,9 @@ class ScaleNet(Expanded):
             count = _count_taps(parent, kwargs)
             if 'out_indices' in kwargs:
                 kwargs['out_indices'] = _tidy_out_indices(kwargs['out_indices'], count)
-            _check_frozen_stages(kwargs.get('frozen_stages', -1), count)
+            # mmpretrain's Swin counts from the first stage on, all others from what is before it
+            first_stage = parent.__module__.startswith('mmpretrain.') and 'swin' in parent.__module__
+            _check_frozen_stages(kwargs.get('frozen_stages', -1), count - first_stage)
         super().__init__(**kwargs)
         self.before_expansion()
         expand(self, **options)
@@ -97,7 +99,11 @@ class ScaleNet(Expanded):
         configs = [self.init_cfg] if isinstance(self.init_cfg, dict) else self.init_cfg or []
         pretrained = [config for config in configs if _kind(config) in PREFIXES]
         if not pretrained:
-            super().init_weights()
+            try:
+                super().init_weights()
+            except AssertionError as error:  # mmdet's and mmseg's Swin initialise themselves
+                raise ValueError(f"init_cfg={self.init_cfg!r} is not allowed ({error}); give dict(type='Pretrained', "
+                                 'checkpoint=FILE), or None') from None
             return
         # not through the parent: mmdet's and mmseg's load by themselves, and leave out silently what does not fit
         for config in pretrained:
