@@ -145,17 +145,18 @@ class LoRA(Adapter):
     def __init__(self, block: nn.Module, embed_dims: int, rank: int = 8, alpha: float | None = None) -> None:
         super().__init__()
         if isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= embed_dims:
-            raise ValueError(f'LoRA rank={rank!r} is not allowed; give an integer from 1 to the {embed_dims} channels')
+            raise ValueError(f'adapter LoRA: rank={rank!r} is not allowed; give an integer from 1 to the '
+                             f'{embed_dims} channels')
         alpha = rank if alpha is None else alpha
         if not isinstance(alpha, (int, float)) or not 0 < alpha < float('inf'):
-            raise ValueError(f'LoRA alpha={alpha!r} is not allowed; give a positive number')
+            raise ValueError(f'adapter LoRA: alpha={alpha!r} is not allowed; give a positive number')
         self.factor = alpha / rank
         self.down = nn.ParameterDict()
         self.up = nn.ParameterDict()
         matrices = self._matrices(block)
         if not matrices:
-            raise ValueError(f'LoRA finds no matrix in a {type(block).__name__}, whose layers are convolutions; take '
-                             'ParallelAdapter')
+            raise ValueError(f'adapter LoRA finds no matrix in a {type(block).__name__}, whose layers are '
+                             'convolutions; take ParallelAdapter')
         for name, weight in matrices.items():
             key = name.replace('.', '/')  # a parameter name holds no dot
             self.down[key] = nn.Parameter(weight.new_empty(rank, weight.shape[1]))

@@ -142,7 +142,7 @@ def _use_init_cfg(kwargs: dict) -> None:
 
 def _check_init_cfg(init_cfg: object) -> None:
     parts = init_cfg if isinstance(init_cfg, (list, tuple)) else [init_cfg]
-    if not all(part is None or isinstance(part, dict) for part in parts):
+    if not all(part is None or isinstance(part, dict) and {'type', 'checkpoint'} & set(part) for part in parts):
         raise TypeError(f"init_cfg={init_cfg!r} is not allowed; give dict(type='Pretrained', checkpoint=FILE)")
 
 
@@ -259,6 +259,8 @@ def _tidy_out_indices(out_indices: object, count: int) -> list[int]:
         if isinstance(index, bool) or not isinstance(index, int) or not -count <= index < count:
             raise ValueError(f'out_indices={out_indices!r}: {index!r} is not allowed; give integers from {-count} to '
                              f'{count - 1}')
+    if not indices:
+        raise ValueError(f'out_indices={out_indices!r} asks for no output')
     if len({index % count for index in indices}) < len(indices):
         raise ValueError(f'out_indices={out_indices!r} names an output twice, and parents give it once')
     return [index % count for index in indices]
