@@ -76,8 +76,13 @@ class Expanded(Bound):
 
     def init_weights(self) -> None:
         """The parent's initialisation, then what positions own at its start (parents initialise every Linear)."""
+        lists, depths = position_lists(self), self.active_depth
+        # some parents scale the weights of one layer after the other, and would those of a shared block at every use
+        self.set_depth([positions.num_base if positions.share else len(positions.layer_map)
+                        for positions in lists.values()])
         super().init_weights()
-        for positions in position_lists(self).values():
+        self.set_depth(depths)
+        for positions in lists.values():
             positions.reset_positions()
 
     def _freeze_stages(self) -> None:

@@ -45,6 +45,11 @@ REFUSED: dict[str, str] = {
     'mmpretrain.models.backbones.efficientformer.EfficientFormer': 'its blocks of maps and of tokens stand in one list '
                                                                    'with what turns the one into the other',
     'mmpretrain.models.backbones.mobilevit.MobileViT': 'its `layers` are stages, and each ends in another size',
+    'mmpretrain.models.backbones.sparse_convnext.SparseConvNeXt': 'the masked places of its maps have to stay zero, and '
+                                                                  'adapters do not know them. Grow the ConvNeXt that '
+                                                                  'it pretrains',
+    'mmpretrain.models.selfsup.itpn.iTPNHiViT': 'it looks for the classes of its blocks in its list, where positions '
+                                                'stand. Grow the HiViT that it pretrains',
 }
 
 #: Lists whose blocks ``out_indices`` counts; other lists are stages.

@@ -1,8 +1,9 @@
 """Does ScaleNet drop into the configs that people have? Tries every config that ships with the task libraries.
 
-Every config of the installed mmpretrain, mmdet and mmseg whose backbone is a Swin or a (DeiT, ViT) VisionTransformer is
-run twice at reduced size: as it is, and with the three lines that make it a ScaleNet of ``scale=2``. Each time the
-model is built and initialised, predicts, and takes a training step on random images. The base's weights come from a
+Every config of the installed mmpretrain, mmdet and mmseg whose backbone is of a family that can be expanded
+(:mod:`mmscalenet.expansion.families`) is run twice at reduced size: as it is, and with the lines that make it a
+ScaleNet of ``scale=2``. Each time the model is built and initialised, predicts, and takes a training step on random
+images. The base's weights come from a
 file with those of the unchanged backbone, named where the config names its own; afterwards every tensor of the file
 must be in the expanded backbone bit for bit, nothing but what positions own may be new, and the gradient must reach the
 same parameters as before.
