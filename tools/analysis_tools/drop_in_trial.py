@@ -131,7 +131,7 @@ class Trial:
         self.library, self.model, self.pipeline = library, model, pipeline
         self.where = find_backbone(model, library)
         backbone = self._backbone(model)
-        self.change = scalenet_options(Config(dict(default_scope=library, model=dict(backbone=backbone))))
+        self.change = grown_type(library, backbone)
         self.pretrained = model.pop('pretrained', None) is not None  # how mmseg names the file
         self.in_parts = model.type == 'MultimodalEncoderDecoder'  # which needs one file for all its parts
         backbone.pop('pretrained', None)
@@ -215,8 +215,18 @@ class Trial:
 _KNOWN: dict[str, tuple[str, dict]] = {}
 
 
-def check_config(library: str, path: str) -> dict | None:
+def grown_type(library: str, backbone: ConfigDict) -> dict[str, str]:
+    """What makes the backbone of one of a library's configs a ScaleNet: its type, and the base."""
+    return scalenet_options(Config(dict(default_scope=library, model=dict(backbone=backbone))))
+
+
+def check_config(library: str, path: str, types: list[str]) -> dict | None:
     """Runs one config before and after the change; None if its backbone is of another kind.
+
+    Args:
+        library (str): The library whose config it is.
+        path (str): The file.
+        types (list[str]): What the backbone may become: ScaleNet, ScaleNetDeiT, ScaleNetSwin.
 
     Returns:
         dict: ``backbone``, ``ran`` (what of the model), ``before`` and ``after`` (empty, or the error), ``note``
@@ -227,7 +237,7 @@ def check_config(library: str, path: str) -> dict | None:
     try:
         cfg = Config.fromfile(path)
         where = find_backbone(cfg.get('model'), library)
-        if where is None:
+        if where is None or grown_type(library, part_of(cfg.model, where))['type'].split('.')[1] not in types:
             return None
         row['backbone'] = full_type(part_of(cfg.model, where))
         init_default_scope(library)
