@@ -4,8 +4,16 @@ import pickle
 
 import pytest
 import torch
-from families import FAMILIES, build_family, deeper, family_image, outputs_of
-from mmpretrain.models import TNT, EfficientFormer, MixMIMTransformer, MobileViT, ResNet, RevVisionTransformer
+from families import FAMILIES, VIT, build_family, deeper, family_image, outputs_of
+from mmpretrain.models import (
+    TNT,
+    BEiTPretrainViT,
+    EfficientFormer,
+    MixMIMTransformer,
+    MobileViT,
+    ResNet,
+    RevVisionTransformer,
+)
 from parents import DEIT_ARCH, flatten, randomise
 from torch import nn
 
@@ -106,6 +114,31 @@ def test_twice_the_depth_is_the_parent_of_twice_the_depth(name, training):
     # Swin V2 drops the tables of its windows from every file, and has made them by itself
     assert not unexpected and not [key for key in missing if 'relative_' not in key]
     assert_close(outputs_of(ours, name, training), outputs_of(theirs, name, training))
+
+
+# XCiT's list is one of torch's, so that it leaves the convolutions in its blocks as they are built; ours draws them again
+@pytest.mark.parametrize('name', [name for name in FAMILIES if name != 'mmpretrain-xcit'])
+def test_weights_start_as_the_base_starts_them(name):
+    base, ours = build_family(name), mmscalenet.expand(build_family(name), adapter=None)
+    ours.set_depth(ours.runnable_depths()[1])
+    depths = ours.active_depth
+    assert_started_alike(ours, base)
+    assert ours.active_depth == depths
+
+
+@pytest.mark.parametrize('layer_map', ['interleaved', [3, 0, 1, 2, 3, 0]])
+def test_weights_that_are_scaled_by_layer_are_scaled_once(layer_map):
+    """Each block's as those of the layer that it is in the base, wherever it runs."""
+    base = BEiTPretrainViT(**VIT)
+    assert_started_alike(mmscalenet.expand(copy.deepcopy(base), adapter=None, layer_map=layer_map), base)
+
+
+def assert_started_alike(ours: nn.Module, base: nn.Module) -> None:
+    for model in (base, ours):
+        torch.manual_seed(5)
+        model.init_weights()
+    state = ours.state_dict()
+    assert not [key for key, value in base.state_dict().items() if not torch.equal(state[key], value)]
 
 
 @every_family
