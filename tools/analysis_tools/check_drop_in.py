@@ -44,7 +44,8 @@ TYPES = ('ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin')
 WHAT_RAN = '''\
 What ran of a config: the whole model; prediction only, where it cannot train; its features, where it has no head; the
 backbone alone, where the config does not run unchanged either, as it needs e.g. a package or a download that is missing
-(the remark says which). Mended: GroundingDINO of mmdet 3.5.1 does not run, as `ref_point_head` of its decoder has the
+(the remark says which); of a model that pretrains its training step, at full width. A refused backbone cannot be grown
+(the remark says why), and was not tried. Mended: GroundingDINO of mmdet 3.5.1 does not run, as `ref_point_head` of its decoder has the
 wrong width; here it has the right one, before and after.'''
 
 
@@ -119,8 +120,8 @@ def walk(args: argparse.Namespace) -> dict[str, dict]:
         raise UsageError(f'{cache_file} holds results of {known["versions"]}, and installed is {now}. Name another '
                          'file with --cache, or remove this one.')
     if known['types'] != types:
-        raise UsageError(f'{cache_file} holds results of --type {" ".join(known["types"])}. Give the same types, or name '
-                         'another file with --cache.')
+        raise UsageError(f'{cache_file} holds results of --type {" ".join(known["types"])}. Give the same types, or '
+                         'name another file with --cache.')
     results = known['results']
     configs = {f'{library} {name}': (library, path) for library, name, path in list_configs(args)}
     if not configs:

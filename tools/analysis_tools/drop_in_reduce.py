@@ -8,7 +8,7 @@ from drop_in_pretraining import pretrains
 from mmengine.config import ConfigDict
 from mmengine.registry import Registry
 
-from mmscalenet.expansion.families import is_known
+from mmscalenet.expansion.families import is_known, refusal
 from mmscalenet.models.backbones.scalenet import arguments_of
 
 SHRINK = 8
@@ -27,8 +27,8 @@ def class_of(part: dict, library: str) -> type | None:
 
 
 def find_backbone(node: object, library: str, where: str = '') -> str | None:
-    """Dotted name of the first backbone of a known family in the config of a model."""
-    if isinstance(node, dict) and is_known(class_of(node, library) or object):
+    """Dotted name of the first backbone in the config of a model that is of a known family, or refused by name."""
+    if isinstance(node, dict) and (kind := class_of(node, library)) and (is_known(kind) or refusal(kind)):
         return where
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
     found = (find_backbone(child, library, f'{where}.{name}'.lstrip('.')) for name, child in children)

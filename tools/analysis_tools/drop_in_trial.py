@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 import torch.nn as nn
 from drop_in_pretraining import pretraining_batch, pretrains, training_pipeline, unmasked
-from drop_in_reduce import drop_pretrained, find_backbone, part_of, reduce_model, small_bert
+from drop_in_reduce import class_of, drop_pretrained, find_backbone, part_of, reduce_model, small_bert
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
@@ -19,6 +19,7 @@ from mmengine.structures import PixelData
 
 from mmscalenet.engine.cli import full_type
 from mmscalenet.engine.grown_config import scalenet_options
+from mmscalenet.expansion.families import refusal
 
 #: What an error of a config that does not run unchanged either means.
 REASONS = {
@@ -35,7 +36,7 @@ REASONS = {
     "KeyError: 'test_pipeline'": 'Inherits a variable that is not there',
 }
 WHOLE, TRAINING, PREDICTION = 'whole model', 'training', 'prediction'
-FEATURES, ALONE = 'features', 'backbone alone'
+FEATURES, ALONE, REFUSED = 'features', 'backbone alone', 'refused'
 
 
 def make_batch(model: ConfigDict, library: str, shape: tuple[int, int, int]) -> dict:
@@ -237,9 +238,15 @@ def check_config(library: str, path: str, types: list[str]) -> dict | None:
     try:
         cfg = Config.fromfile(path)
         where = find_backbone(cfg.get('model'), library)
-        if where is None or grown_type(library, part_of(cfg.model, where))['type'].split('.')[1] not in types:
+        if where is None:
             return None
-        row['backbone'] = full_type(part_of(cfg.model, where))
+        backbone = part_of(cfg.model, where)
+        reason = refusal(class_of(backbone, library))
+        if ('ScaleNet' if reason else grown_type(library, backbone)['type'].partition('.')[2]) not in types:
+            return None
+        row['backbone'] = full_type(backbone)
+        if reason:
+            return dict(row, ran=REFUSED, before='not tried', note=reason)
         init_default_scope(library)
         if cfg.get('data_preprocessor'):
             cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
