@@ -42,11 +42,11 @@ LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
 TYPES = ('ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin')
 #: Stands in the report below the totals.
 WHAT_RAN = '''\
-What ran of a config: the whole model; prediction only, where it cannot train; its features, where it has no head; the
-backbone alone, where the config does not run unchanged either, as it needs e.g. a package or a download that is missing
-(the remark says which); of a model that pretrains its training step, at full width. A refused backbone cannot be grown
-(the remark says why), and was not tried. Mended: GroundingDINO of mmdet 3.5.1 does not run, as `ref_point_head` of its decoder has the
-wrong width; here it has the right one, before and after.'''
+What ran of a config: the whole model; prediction only, where it cannot train; its features, where it has no head;
+training only, at full width, where the model pretrains; the backbone alone, where the config does not run unchanged
+either, as it needs e.g. a package or a download that is missing (the remark says which). Refused: a backbone that cannot
+be expanded (the remark says why) and was not tried. Mended: GroundingDINO of mmdet 3.5.1 does not run, as
+`ref_point_head` of its decoder has the wrong width; here it has the right one, before and after.'''
 
 
 def config_folder(library: str) -> Path:

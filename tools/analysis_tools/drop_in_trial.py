@@ -27,6 +27,8 @@ REASONS = {
     r'size of tensor a \(4\) must match': 'Only for testing: it names no loss that its head can take',
     'requires the SentencePiece library': 'Needs the package sentencepiece and the weights of a language model',
     'load the files, and couldn\'t find them': 'Needs the weights of a language model, which it downloads',
+    'urlopen error': 'Needs a file that it downloads',
+    "unexpected keyword argument 'max_txt_len'": 'Gives Blip2Retrieval an argument that it does not have',
     'weight tensor should be defined': 'Its class weights are those of another data set',
     '`mean` should have 1 or 3 values': 'Six channels, for which the preprocessor has no place',
     "unexpected keyword argument 'force_grad_on_level'": 'Gives FPN an argument that it does not have',
