@@ -93,8 +93,8 @@ def _reduce_backbone(backbone: ConfigDict, kind: type) -> dict[int, int]:
             return {}
         backbone.arch = _shrink(arch)
     else:
-        arch = dict(backbone)
-        backbone.update(_shrink(arch))
+        arch = arguments_of(kind) | dict(backbone)
+        backbone.update({key: value for key, value in _shrink(arch).items() if key in WIDTHS})
         if 'feedforward_channels' in backbone.get('layer_cfgs', {}):
             backbone.layer_cfgs = _shrink(backbone.layer_cfgs)
     width = next(arch[name] for name in ('embed_dims', 'channels', 'base_dim') if name in arch)
@@ -160,10 +160,10 @@ def _set_image_size(model: ConfigDict, size: int) -> None:
 
 
 def drop_pretrained(node: object) -> None:
-    """Removes every ``init_cfg`` that would load a file."""
+    """Removes every ``init_cfg`` that would load a file; that of a PVT has no type."""
     if isinstance(node, dict):
-        if str((node.get('init_cfg') or {}).get('type') if isinstance(node.get('init_cfg'), dict) else ''
-               ).startswith('Pretrained'):
+        config = node.get('init_cfg')
+        if isinstance(config, dict) and ('checkpoint' in config or str(config.get('type')).startswith('Pretrained')):
             node.pop('init_cfg')
         for child in node.values():
             drop_pretrained(child)
