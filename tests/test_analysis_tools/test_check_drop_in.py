@@ -82,7 +82,7 @@ def test_rows_of_one_type(tmp_path):
     run = check(swin, tnt, '--type', 'ScaleNet', '--out', out)
     assert run.returncode == 0, run.stderr
     assert '| all |  | 1 | 0 | 0 |' in out.read_text()
-    assert f'| {tnt} | TNT | refused | not tried | not tried | 0.0 | a block takes and gives two kinds' in out.read_text()
+    assert f'| {tnt} | TNT | refused | not tried | not tried | 0.0 | a block takes and gives two' in out.read_text()
 
     other = check(swin, tnt, '--type', 'ScaleNetSwin', '--out', out)
     assert other.returncode == 2 and 'holds results of --type ScaleNet. Give the same types' in other.stderr
