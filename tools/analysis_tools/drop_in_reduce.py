@@ -79,8 +79,11 @@ def reduce_model(model: ConfigDict, where: str, library: str) -> tuple[int, int,
         backbone.img_size = size
     if 'num_queries' in model:  # not more than a small image has tokens
         model.num_queries = model.test_cfg.max_per_img = 100
-    if 'rpn' in (model.get('test_cfg') or {}):  # NMS of 1,000 proposals in each of v3det's 13,204 classes takes hours
+    # few proposals: NMS of 1,000 in each of v3det's 13,204 classes takes hours, a head of convolutions on them minutes
+    if 'rpn' in (model.get('test_cfg') or {}):
         model.test_cfg.rpn.max_per_img = 20
+    if 'rpn_proposal' in (model.get('train_cfg') or {}):
+        model.train_cfg.rpn_proposal.max_per_img = 20
     _set_image_size(model, size)
     return backbone.get('in_channels', 3), size, size
 
