@@ -43,10 +43,11 @@ TYPES = ('ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin')
 #: Stands in the report below the totals.
 WHAT_RAN = '''\
 What ran of a config: the whole model; prediction only, where it cannot train; its features, where it has no head;
-training only, at full width, where the model pretrains; the backbone alone, where the config does not run unchanged
-either, as it needs e.g. a package or a download that is missing (the remark says which). Refused: the backbone cannot
-be expanded (the remark says why) and was not tried. Mended: GroundingDINO of mmdet 3.5.1 does not run, as
-`ref_point_head` of its decoder has the wrong width; here it has the right one, before and after.'''
+training only, at full width, where the model pretrains (a ViT of more than 12 layers with 12); the backbone alone,
+where the config does not run unchanged either, as it needs e.g. a package or a download that is missing (the remark
+says which). Refused: the backbone cannot be expanded (the remark says why) and was not tried. Mended: GroundingDINO
+of mmdet 3.5.1 does not run, as `ref_point_head` of its decoder has the wrong width; here it has the right one,
+before and after.'''
 
 
 def config_folder(library: str) -> Path:
