@@ -52,6 +52,7 @@ class Branches:
 
 OF_MMCV = Branches('ffn', ends=('attn.dropout_layer', 'ffn.dropout_layer'))
 OF_MMPRETRAIN = Branches('ffn', ends=('attn.out_drop', 'ffn.dropout_layer'), norms=('ln1', 'ln2'))
+OF_CONVNEXT = Branches('pointwise_conv1', norms=('norm', ), turned=True)
 
 #: The class whose ``forward`` runs the block -> how that forward divides.
 BLOCKS: dict[str, Split | Branches] = {
@@ -78,7 +79,9 @@ BLOCKS: dict[str, Split | Branches] = {
     'mmseg.models.backbones.twins.LSAEncoderLayer': Branches('ffn'),
     'mmseg.models.backbones.mit.TransformerEncoderLayer': OF_MMCV,
     'mmdet.models.backbones.pvt.PVTEncoderLayer': OF_MMCV,
-    'mmpretrain.models.backbones.convnext.ConvNeXtBlock': Branches('pointwise_conv1', norms=('norm', ), turned=True),
+    'mmpretrain.models.backbones.convnext.ConvNeXtBlock': OF_CONVNEXT,
+    # adapters have no biases, and so leave the masked places empty
+    'mmpretrain.models.backbones.sparse_convnext.SparseConvNeXtBlock': OF_CONVNEXT,
     'mmpretrain.models.backbones.hornet.HorNetBlock': Branches('pwconv1', turned=True),
     'mmpretrain.models.backbones.poolformer.PoolFormerBlock': Branches('mlp'),
     'mmseg.models.backbones.mscan.MSCABlock': Branches('mlp'),

@@ -1,6 +1,7 @@
 """The list that holds the blocks once and, when iterated, yields the positions that run them."""
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
 import torch
 import torch.nn as nn
@@ -151,6 +152,16 @@ class PositionList(BaseModule):
         for p, position in enumerate(self.positions):
             for name, own in position.own_norms().items():
                 own.load_state_dict(self.block_of(p).get_submodule(name).state_dict())
+
+    @contextmanager
+    def in_order_of_blocks(self) -> Iterator[None]:
+        """Within, one position of every registered block is yielded, in the order of the blocks."""
+        running = self.running
+        self.running = [self.layer_map.index(i) if self.share else i for i in range(self.num_blocks)]
+        try:
+            yield
+        finally:
+            self.running = running
 
     def reset_positions(self) -> None:
         """Put everything that positions own at the start of training: the net computes what its blocks compute."""

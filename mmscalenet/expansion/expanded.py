@@ -1,6 +1,7 @@
 """What an expanded backbone can do beyond its parent."""
 import re
 from collections.abc import Sequence
+from contextlib import ExitStack
 
 import torch.nn as nn
 
@@ -76,8 +77,13 @@ class Expanded(Bound):
 
     def init_weights(self) -> None:
         """The parent's initialisation, then what positions own at its start (parents initialise every Linear)."""
-        super().init_weights()
-        for positions in position_lists(self).values():
+        lists = position_lists(self).values()
+        with ExitStack() as stack:
+            # parents that scale the weights of one layer after the other would scale those of a block at every use
+            for positions in lists:
+                stack.enter_context(positions.in_order_of_blocks())
+            super().init_weights()
+        for positions in lists:
             positions.reset_positions()
 
     def _freeze_stages(self) -> None:

@@ -45,6 +45,8 @@ REFUSED: dict[str, str] = {
     'mmpretrain.models.backbones.efficientformer.EfficientFormer': 'its blocks of maps and of tokens stand in one list '
                                                                    'with what turns the one into the other',
     'mmpretrain.models.backbones.mobilevit.MobileViT': 'its `layers` are stages, and each ends in another size',
+    'mmpretrain.models.selfsup.itpn.iTPNHiViT': 'it looks in its list for blocks of a class, and finds positions. '
+                                                'Grow the HiViT that it pretrains',
 }
 
 #: Lists whose blocks ``out_indices`` counts; other lists are stages.
@@ -53,7 +55,12 @@ COUNTED_LISTS = ('layers', 'encoder', 'xca_layers')
 
 def is_known(backbone: type) -> bool:
     """Whether objects of the class can be expanded, as far as is known without one."""
-    return any(name in LISTS for name in _names(backbone)) and not any(name in REFUSED for name in _names(backbone))
+    return any(name in LISTS for name in _names(backbone)) and refusal(backbone) is None
+
+
+def refusal(backbone: type) -> str | None:
+    """Why objects of the class cannot be expanded, where that is known."""
+    return next((REFUSED[name] for name in _names(backbone) if name in REFUSED), None)
 
 
 def known_families() -> str:
@@ -72,7 +79,7 @@ def block_owners(backbone: nn.Module) -> dict[str, tuple[nn.Module, str]]:
         TypeError: If it is not known where, or the backbone cannot be expanded.
     """
     names = _names(type(backbone))
-    if reason := next((REFUSED[name] for name in names if name in REFUSED), None):
+    if reason := refusal(type(backbone)):
         raise TypeError(f'cannot expand a {type(backbone).__name__}: {reason}')
     known = next((LISTS[name] for name in names if name in LISTS), None)
     for pattern in [known] if known else USUAL_LISTS:

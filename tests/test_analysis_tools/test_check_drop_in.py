@@ -7,12 +7,16 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'tools/analysis_tools/check_drop_in.py'
-#: Quick ones, two of a library: a Swin and, where there is one, a ViT; one distilled, one with `pretrained='...'`.
+#: Quick ones of each library: a Swin and, where there is one, a ViT, and of another family; one distilled, one with
+#: `pretrained='...'`.
 SHIPPED = {
     'mmpretrain deit/deit-tiny-distilled_4xb256_in1k.py': 'DistilledVisionTransformer',
     'mmpretrain swin_transformer/swin-tiny_16xb64_in1k.py': 'SwinTransformer',
+    'mmpretrain poolformer/poolformer-s12_32xb128_in1k.py': 'PoolFormer',
     'mmdet mask2former/mask2former_swin-t-p4-w7-224_8xb2-lsj-50e_coco-panoptic.py': 'SwinTransformer',
     'mmdet swin/retinanet_swin-t-p4-w7_fpn_1x_coco.py': 'SwinTransformer',
+    'mmdet pvt/retinanet_pvt-t_fpn_1x_coco.py': 'PyramidVisionTransformer',
+    'mmseg segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py': 'MixVisionTransformer',
     'mmseg setr/setr_vit-l_naive_8xb1-80k_cityscapes-768x768.py': 'VisionTransformer',
     'mmseg swin/swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py': 'SwinTransformer',
 }
@@ -42,11 +46,11 @@ def test_shipped_configs_run_before_and_after(tmp_path):
     assert {key: row['backbone'] for key, row in rows.items()} == SHIPPED
     for key, row in rows.items():
         assert (row['ran'], row['before'], row['after'], row['note']) == ('whole model', '', '', ''), key
-    assert '| all |  | 6 | 6 | 6 |' in out.read_text()
+    assert '| all |  | 9 | 9 | 9 |' in out.read_text()
 
     again = check('--filter', pattern, '--out', out)  # nothing is run a second time
     assert again.returncode == 0 and 'before: yes' not in again.stdout
-    assert '| all |  | 6 | 6 | 6 |' in out.read_text()
+    assert '| all |  | 9 | 9 | 9 |' in out.read_text()
 
 
 def test_what_fails_is_shown(tmp_path):
@@ -68,6 +72,20 @@ def test_what_fails_is_shown(tmp_path):
         row = next(line for line in table.splitlines() if f'| {config} |' in line)
         for cell, start in zip(row.split(' | ')[3:6], cells, strict=True):
             assert cell.startswith(start), row
+
+
+def test_rows_of_one_type(tmp_path):
+    """And what is refused is said. Nothing is run here."""
+    swin, tnt, out = tmp_path / 'swin.py', tmp_path / 'tnt.py', tmp_path / 'table.md'
+    swin.write_text(CLASSIFIER.format(depths=(2, 2, 2, 2), heads=4))
+    tnt.write_text("default_scope = 'mmpretrain'\nmodel = dict(type='ImageClassifier', backbone=dict(type='TNT'))")
+    run = check(swin, tnt, '--type', 'ScaleNet', '--out', out)
+    assert run.returncode == 0, run.stderr
+    assert '| all |  | 1 | 0 | 0 |' in out.read_text()
+    assert f'| {tnt} | TNT | refused | not tried | not tried | 0.0 | a block takes and gives two' in out.read_text()
+
+    other = check(swin, tnt, '--type', 'ScaleNetSwin', '--out', out)
+    assert other.returncode == 2 and 'holds results of --type ScaleNet. Give the same types' in other.stderr
 
 
 def test_results_of_other_versions_are_not_overwritten(tmp_path):

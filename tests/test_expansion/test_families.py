@@ -4,8 +4,19 @@ import pickle
 
 import pytest
 import torch
-from families import FAMILIES, build_family, deeper, family_image, outputs_of
-from mmpretrain.models import TNT, EfficientFormer, MixMIMTransformer, MobileViT, ResNet, RevVisionTransformer
+from families import FAMILIES, VIT, build_family, deeper, family_image, outputs_of
+from mmpretrain.models import (
+    TNT,
+    BEiTPretrainViT,
+    EfficientFormer,
+    MixMIMTransformer,
+    MobileViT,
+    ResNet,
+    RevVisionTransformer,
+    SparseConvNeXt,
+    iTPNHiViT,
+)
+from mmpretrain.models.utils import SparseHelper
 from parents import DEIT_ARCH, flatten, randomise
 from torch import nn
 
@@ -106,6 +117,31 @@ def test_twice_the_depth_is_the_parent_of_twice_the_depth(name, training):
     # Swin V2 drops the tables of its windows from every file, and has made them by itself
     assert not unexpected and not [key for key in missing if 'relative_' not in key]
     assert_close(outputs_of(ours, name, training), outputs_of(theirs, name, training))
+
+
+# XCiT's list is one of torch's and leaves the convolutions in its blocks as they are built; ours draws them again
+@pytest.mark.parametrize('name', [name for name in FAMILIES if name != 'mmpretrain-xcit'])
+def test_weights_start_as_the_base_starts_them(name):
+    base, ours = build_family(name), mmscalenet.expand(build_family(name), adapter=None)
+    ours.set_depth(ours.runnable_depths()[1])
+    depths = ours.active_depth
+    assert_started_alike(ours, base)
+    assert ours.active_depth == depths
+
+
+@pytest.mark.parametrize('layer_map', ['interleaved', [3, 0, 1, 2, 3, 0]])
+def test_weights_that_are_scaled_by_layer_are_scaled_once(layer_map):
+    """Each block's as those of the layer that it is in the base, wherever it runs."""
+    base = BEiTPretrainViT(**VIT)
+    assert_started_alike(mmscalenet.expand(copy.deepcopy(base), adapter=None, layer_map=layer_map), base)
+
+
+def assert_started_alike(ours: nn.Module, base: nn.Module) -> None:
+    for model in (base, ours):
+        torch.manual_seed(5)
+        model.init_weights()
+    state = ours.state_dict()
+    assert not [key for key, value in base.state_dict().items() if not torch.equal(state[key], value)]
 
 
 @every_family
@@ -237,6 +273,28 @@ def test_adapters_read_maps_with_the_channels_first():
     torch.testing.assert_close(out - without, extra, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize('linear', [True, False])
+def test_sparse_nets_leave_masked_places_empty(monkeypatch, linear):
+    """ConvNeXt as SparK pretrains it."""
+    active = torch.tensor([[1., 0.], [0., 1.]]).expand(2, 1, 2, 2)
+    monkeypatch.setattr(SparseHelper, '_cur_active', active)
+    base = randomise(sparse_convnext(linear_pw_conv=linear))
+    image = torch.randn(2, 3, 64, 64) * active.repeat_interleave(32, 2).repeat_interleave(32, 3)
+    model = mmscalenet.expand(copy.deepcopy(base), gate=0)
+    assert_equal(model(image), base(image))
+    for positions in position_lists(model).values():
+        randomise(positions.positions, seed=3)
+    for out, same_as_before in zip(model(image), base(image), strict=True):
+        side = out.shape[2] // 2
+        masked = active.repeat_interleave(side, 2).repeat_interleave(side, 3).expand_as(out) == 0
+        assert not out[masked].any() and not torch.isclose(out, same_as_before)[~masked].all()
+
+
+def sparse_convnext(**kwargs) -> nn.Module:
+    return SparseConvNeXt(arch=dict(depths=[2, 2, 2, 2], channels=[8, 8, 16, 16]), out_indices=[0, 3],
+                          gap_before_output=False, **kwargs)
+
+
 @pytest.mark.parametrize('parent, reason', [
     (lambda: MixMIMTransformer(arch=dict(embed_dims=8, depths=[1, 1, 1, 1], num_heads=[1, 1, 1, 1])), 'are stages'),
     (lambda: TNT(arch=dict(embed_dims_outer=16, embed_dims_inner=8, num_layers=2, num_heads_outer=2,
@@ -244,6 +302,8 @@ def test_adapters_read_maps_with_the_channels_first():
     (lambda: RevVisionTransformer(arch=DEIT_ARCH, img_size=32, patch_size=8), 'inverts every block'),
     (lambda: EfficientFormer(arch='l1'), 'maps and of tokens'),
     (lambda: MobileViT(arch='xx_small'), 'are stages'),
+    (lambda: iTPNHiViT(arch=dict(embed_dims=32, depths=[1, 1, 2], num_heads=2), img_size=32, patch_size=8,
+                       inner_patches=4), 'finds positions'),
     (lambda: ResNet(18), 'neither in `layers`'),
 ])
 def test_what_cannot_run_is_refused_before_it_is_changed(parent, reason):
@@ -272,6 +332,6 @@ def test_options_that_a_family_cannot_take(name, options, message):
 
 def test_every_described_block_is_tried():
     """Those that positions run themselves are with DeiT and Swin."""
-    tried = {f'{c.__module__}.{c.__qualname__}' for name in FAMILIES for module in build_family(name).modules()
-             for c in type(module).__mro__}
+    tried = {f'{c.__module__}.{c.__qualname__}' for net in [*map(build_family, FAMILIES), sparse_convnext()]
+             for module in net.modules() for c in type(module).__mro__}
     assert not [name for name, kind in BLOCKS.items() if isinstance(kind, Branches) and name not in tried]

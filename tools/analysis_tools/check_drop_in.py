@@ -1,16 +1,17 @@
 """Does ScaleNet drop into the configs that people have? Tries every config that ships with the task libraries.
 
-Every config of the installed mmpretrain, mmdet and mmseg whose backbone is a Swin or a (DeiT, ViT) VisionTransformer is
-run twice at reduced size: as it is, and with the three lines that make it a ScaleNet of ``scale=2``. Each time the
-model is built and initialised, predicts, and takes a training step on random images. The base's weights come from a
-file with those of the unchanged backbone, named where the config names its own; afterwards every tensor of the file
-must be in the expanded backbone bit for bit, nothing but what positions own may be new, and the gradient must reach the
-same parameters as before.
+Every config of the installed mmpretrain, mmdet and mmseg whose backbone is of a family that can be expanded
+(:mod:`mmscalenet.expansion.families`) is run twice at reduced size: as it is, and with the lines that make it a
+ScaleNet of ``scale=2``. Each time the model is built and initialised, predicts, and takes a training step on random
+images; models that pretrain take the step alone. The base's weights come from a file with those of the unchanged
+backbone, named where the config names its own; afterwards every tensor of the file must be in the expanded backbone bit
+for bit, nothing but what positions own may be new, and the gradient must reach the same parameters as before.
 
 The text encoder of GLIP and GroundingDINO is replaced by a small random one if ``transformers`` is installed (for the
 table in docs/results ``pip install transformers==4.46.3``; GLIP of mmdet 3.5.1 does not run with much later ones).
 
-    python tools/analysis_tools/check_drop_in.py --out docs/results/drop_in.md
+    python tools/analysis_tools/check_drop_in.py --type ScaleNetDeiT ScaleNetSwin --out docs/results/drop_in.md
+    python tools/analysis_tools/check_drop_in.py --type ScaleNet --out docs/results/drop_in_families.md
     python tools/analysis_tools/check_drop_in.py --library mmdet --filter 'swin/' --out work_dirs/drop_in.md
 
 Results are kept in a json: the same call goes on where it was stopped, and tries again what failed.
@@ -38,12 +39,15 @@ from mmengine.config import Config
 from mmscalenet.engine import UsageError, one_line_errors, whole_file
 
 LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
+TYPES = ('ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin')
 #: Stands in the report below the totals.
 WHAT_RAN = '''\
-What ran of a config: the whole model; prediction only, where it cannot train; its features, where it has no head; the
-backbone alone, where the config does not run unchanged either, as it needs e.g. a package or a download that is missing
-(the remark says which). Mended: GroundingDINO of mmdet 3.5.1 does not run, as `ref_point_head` of its decoder has the
-wrong width; here it has the right one, before and after.'''
+What ran of a config: the whole model; prediction only, where it cannot train; its features, where it has no head;
+training only, at full width, where the model pretrains (a ViT of more than 12 layers with 12); the backbone alone,
+where the config does not run unchanged either, as it needs e.g. a package or a download that is missing (the remark
+says which). Refused: the backbone cannot be expanded (the remark says why) and was not tried. Mended: GroundingDINO
+of mmdet 3.5.1 does not run, as `ref_point_head` of its decoder has the wrong width; here it has the right one,
+before and after.'''
 
 
 def config_folder(library: str) -> Path:
@@ -63,9 +67,9 @@ class Worker:
         self.process.start()
         other.close()
 
-    def check(self, library: str, path: str, limit: float) -> dict | None:
+    def check(self, library: str, path: str, types: list[str], limit: float) -> dict | None:
         try:
-            self.pipe.send((library, path))
+            self.pipe.send((library, path, types))
             if self.pipe.poll(limit):
                 return self.pipe.recv()
             error = f'took more than {limit:g} s'
@@ -111,10 +115,14 @@ def versions() -> dict[str, str]:
 def walk(args: argparse.Namespace) -> dict[str, dict]:
     """Checks every config, and writes results and table after each; gives the results by library and name."""
     cache_file, now = Path(args.cache or Path(args.out).with_suffix('.json')), versions()
-    known = json.loads(cache_file.read_text()) if cache_file.exists() else dict(versions=now, results={})
+    types = sorted(args.type)
+    known = json.loads(cache_file.read_text()) if cache_file.exists() else dict(versions=now, types=types, results={})
     if known['versions'] != now:
         raise UsageError(f'{cache_file} holds results of {known["versions"]}, and installed is {now}. Name another '
                          'file with --cache, or remove this one.')
+    if known['types'] != types:
+        raise UsageError(f'{cache_file} holds results of --type {" ".join(known["types"])}. Give the same types, or '
+                         'name another file with --cache.')
     results = known['results']
     configs = {f'{library} {name}': (library, path) for library, name, path in list_configs(args)}
     if not configs:
@@ -125,7 +133,7 @@ def walk(args: argparse.Namespace) -> dict[str, dict]:
         done = {key: results[key] for key in configs if key in results}
         rows = {key: row for key, row in done.items() if row is not None}
         with whole_file(cache_file) as temporary:
-            temporary.write_text(json.dumps(dict(versions=now, results=results), indent=1))
+            temporary.write_text(json.dumps(dict(versions=now, types=types, results=results), indent=1))
         with whole_file(args.out) as temporary:
             temporary.write_text(report(rows, f'{len(done)} of {len(configs)} config files looked at', now))
         return rows
@@ -134,7 +142,7 @@ def walk(args: argparse.Namespace) -> dict[str, dict]:
         library, path = configs[key]
         if not hasattr(own, 'worker'):
             own.worker = Worker()
-        row = own.worker.check(library, path, args.limit)
+        row = own.worker.check(library, path, types, args.limit)
         with lock:
             results[key] = row
             save()
@@ -193,6 +201,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('configs', nargs='*', help='config files of your own, instead of those that ship '
                         '(--library and --filter choose among these)')
     parser.add_argument('--library', nargs='+', choices=LIBRARIES, default=LIBRARIES)
+    parser.add_argument('--type', nargs='+', choices=TYPES, default=TYPES,
+                        help='what the backbones become; default: whatever they can')
     parser.add_argument('--filter', default='', help='regular expression that the path of a config must contain')
     parser.add_argument('--out', required=True, help='markdown file to write')
     parser.add_argument('--cache', help='json file in which results are kept; default: beside the markdown file')

@@ -4,38 +4,62 @@ import tempfile
 from functools import cache
 from pathlib import Path
 
+from drop_in_pretraining import pretrains
 from mmengine.config import ConfigDict
 from mmengine.registry import Registry
 
-from mmscalenet.engine.grown_config import TWINS
+from mmscalenet.expansion.families import is_known, refusal
+from mmscalenet.models.backbones.scalenet import arguments_of
 
-KINDS = {*TWINS, *TWINS.values()}
 SHRINK = 8
+#: Arguments of backbones that are widths.
+WIDTHS = ('embed_dims', 'feedforward_channels', 'channels', 'base_dim', 'channels_mlp_dims')
 
 
 def library_models(library: str) -> Registry:
     return importlib.import_module(f'{library}.registry').MODELS
 
 
-def find_backbone(node: object, where: str = '') -> tuple[str, ConfigDict] | None:
-    """Dotted name and config of the first Swin or VisionTransformer in the config of a model."""
-    if isinstance(node, dict) and str(node.get('type')).rpartition('.')[2] in KINDS:
-        return where, node
+def class_of(part: dict, library: str) -> type | None:
+    kind = part.get('type')
+    found = library_models(library).get(kind) if isinstance(kind, str) else kind
+    return found if isinstance(found, type) else None
+
+
+def find_backbone(node: object, library: str, where: str = '') -> str | None:
+    """Dotted name of the first backbone in the config of a model that is of a known family, or refused by name."""
+    if isinstance(node, dict) and (kind := class_of(node, library)) and (is_known(kind) or refusal(kind)):
+        return where
     children = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list | tuple) else ()
-    found = (find_backbone(child, f'{where}.{name}'.lstrip('.')) for name, child in children)
-    return next(filter(None, found), None)
+    found = (find_backbone(child, library, f'{where}.{name}'.lstrip('.')) for name, child in children)
+    return next((name for name in found if name is not None), None)
+
+
+def part_of(model: ConfigDict, where: str) -> ConfigDict:
+    """The part with that dotted name."""
+    for name in where.split('.') if where else ():
+        model = model[int(name) if isinstance(model, list | tuple) else name]
+    return model
 
 
 def reduce_model(model: ConfigDict, where: str, library: str) -> tuple[int, int, int]:
     """Shrinks a model in place: the width of the backbone and of what reads from it, and the image.
 
+    Models that pretrain keep both, as their necks and masks take them from elsewhere; the deepest lose layers.
+
     Returns:
         tuple[int, int, int]: Channels, height and width of the images.
     """
-    backbone = find_backbone(model)[1]
-    swin = backbone.type.endswith('SwinTransformer')
-    widths = _reduce_backbone(backbone, library)
-    keys = ('in_channels', 'input_features') + (() if swin else ('embed_dims', 'clip_channels'))
+    backbone = part_of(model, where)
+    kind = class_of(backbone, library)
+    if pretrains(model, library):
+        _reduce_depth(backbone, kind)
+        size = backbone.get('img_size', model.get('input_size', 224))
+        return backbone.get('in_channels', 3), size, size
+    windows = 'SwinTransformer' in kind.__name__ or 'window_size' in arguments_of(kind)
+    widths = _reduce_backbone(backbone, kind)
+    # the same number elsewhere may be no width of the backbone, where it has several
+    keys = ('in_channels', 'input_features') + (() if len(widths) > 1 else ('embed_dims', 'embed_dim', 'clip_channels'))
     if _scale_values(model.get('neck'), ('in_channels', ), widths):  # who stands behind a neck keeps its width
         _scale_values(model.neck, ('num_groups', ), {32: 32 // SHRINK})
     else:
@@ -47,33 +71,65 @@ def reduce_model(model: ConfigDict, where: str, library: str) -> tuple[int, int,
 
     if library != 'mmpretrain':
         size = 128 if library == 'mmdet' else 64
-    elif swin:
+    elif windows:
         size = backbone.get('img_size', 224)  # windows of classifiers divide the image
     else:
         size = 4 * backbone.get('patch_size', 16)
-    if not swin:
+    if not windows and 'img_size' in arguments_of(kind):
         backbone.img_size = size
     if 'num_queries' in model:  # not more than a small image has tokens
         model.num_queries = model.test_cfg.max_per_img = 100
-    if 'rpn' in (model.get('test_cfg') or {}):  # NMS of 1,000 proposals in each of v3det's 13,204 classes takes hours
+    # few proposals: NMS of 1,000 in each of v3det's 13,204 classes takes hours, a head of convolutions on them minutes
+    if 'rpn' in (model.get('test_cfg') or {}):
         model.test_cfg.rpn.max_per_img = 20
+    if 'rpn_proposal' in (model.get('train_cfg') or {}):
+        model.train_cfg.rpn_proposal.max_per_img = 20
     _set_image_size(model, size)
     return backbone.get('in_channels', 3), size, size
 
 
-def _reduce_backbone(backbone: ConfigDict, library: str) -> dict[int, int]:
+def _reduce_backbone(backbone: ConfigDict, kind: type) -> dict[int, int]:
     """Shrinks the backbone in place; gives the numbers of channels of its outputs, before -> after."""
     if 'arch' in backbone:
-        arch = backbone.arch
-        if isinstance(arch, str):
-            arch = library_models(library).get(backbone.type).arch_zoo[arch]
-        backbone.arch = {key: value // SHRINK if key in ('embed_dims', 'feedforward_channels') else value
-                         for key, value in arch.items()}
+        arch = _arch_of(backbone, kind)
+        if arch is None:
+            return {}
+        backbone.arch = _shrink(arch)
     else:
-        arch = dict(backbone)
-        backbone.embed_dims //= SHRINK
-    outputs = [arch['embed_dims'] * 2**stage for stage in range(len(arch.get('depths', [0])))]
+        arch = arguments_of(kind) | dict(backbone)
+        backbone.update({key: value for key, value in _shrink(arch).items() if key in WIDTHS})
+        if 'feedforward_channels' in backbone.get('layer_cfgs', {}):
+            backbone.layer_cfgs = _shrink(backbone.layer_cfgs)
+    width = next(arch[name] for name in ('embed_dims', 'channels', 'base_dim') if name in arch)
+    if isinstance(width, list | tuple):
+        outputs = width
+    elif isinstance(arch.get('num_layers'), list | tuple):  # MiT and PVT: heads of one width
+        outputs = [width * heads for heads in arch['num_heads']]
+    else:
+        stages = len(arch.get('depths') or [0, *arch.get('downscale_indices', ())])
+        outputs = [width * 2**stage for stage in range(stages)]
     return {width: width // SHRINK for width in outputs}
+
+
+def _arch_of(backbone: ConfigDict, kind: type) -> dict | None:
+    """What its ``arch`` stands for; None if the class learns that only when it is built."""
+    arch = backbone.arch
+    known = getattr(kind, 'arch_zoo', None) or getattr(kind, 'arch_settings', {})
+    return known.get(arch) if isinstance(arch, str) else arch
+
+
+def _shrink(arch: dict) -> dict:
+    return {key: _divide(value) if key in WIDTHS else value for key, value in arch.items()}
+
+
+def _divide(value: int | list[int]) -> int | list[int]:
+    return [_divide(width) for width in value] if isinstance(value, list | tuple) else value // SHRINK
+
+
+def _reduce_depth(backbone: ConfigDict, kind: type) -> None:
+    arch = _arch_of(backbone, kind) if 'arch' in backbone else None
+    if arch is not None and arch.get('num_layers', 0) > 12:
+        backbone.arch = dict(arch, num_layers=12)
 
 
 def _scale_values(node: object, keys: tuple[str, ...], widths: dict[int, int]) -> bool:
@@ -107,10 +163,10 @@ def _set_image_size(model: ConfigDict, size: int) -> None:
 
 
 def drop_pretrained(node: object) -> None:
-    """Removes every ``init_cfg`` that would load a file."""
+    """Removes every ``init_cfg`` that would load a file; that of a PVT has no type."""
     if isinstance(node, dict):
-        if str((node.get('init_cfg') or {}).get('type') if isinstance(node.get('init_cfg'), dict) else ''
-               ).startswith('Pretrained'):
+        config = node.get('init_cfg')
+        if isinstance(config, dict) and ('checkpoint' in config or str(config.get('type')).startswith('Pretrained')):
             node.pop('init_cfg')
         for child in node.values():
             drop_pretrained(child)

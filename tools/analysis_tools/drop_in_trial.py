@@ -9,14 +9,17 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
-from drop_in_reduce import drop_pretrained, find_backbone, reduce_model, small_bert
+from drop_in_pretraining import pretraining_batch, pretrains, training_pipeline, unmasked
+from drop_in_reduce import class_of, drop_pretrained, find_backbone, part_of, reduce_model, small_bert
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import OptimWrapper
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import PixelData
 
-from mmscalenet.engine.grown_config import TWINS
+from mmscalenet.engine.cli import full_type
+from mmscalenet.engine.grown_config import scalenet_options
+from mmscalenet.expansion.families import refusal
 
 #: What an error of a config that does not run unchanged either means.
 REASONS = {
@@ -24,6 +27,8 @@ REASONS = {
     r'size of tensor a \(4\) must match': 'Only for testing: it names no loss that its head can take',
     'requires the SentencePiece library': 'Needs the package sentencepiece and the weights of a language model',
     'load the files, and couldn\'t find them': 'Needs the weights of a language model, which it downloads',
+    'urlopen error': 'Needs a file that it downloads',
+    "unexpected keyword argument 'max_txt_len'": 'Gives Blip2Retrieval an argument that it does not have',
     'weight tensor should be defined': 'Its class weights are those of another data set',
     '`mean` should have 1 or 3 values': 'Six channels, for which the preprocessor has no place',
     "unexpected keyword argument 'force_grad_on_level'": 'Gives FPN an argument that it does not have',
@@ -32,7 +37,8 @@ REASONS = {
     'does not exist|No such file': 'Inherits a file that is not there',
     "KeyError: 'test_pipeline'": 'Inherits a variable that is not there',
 }
-WHOLE, PREDICTION, FEATURES, ALONE = 'whole model', 'prediction', 'features', 'backbone alone'
+WHOLE, TRAINING, PREDICTION = 'whole model', 'training', 'prediction'
+FEATURES, ALONE, REFUSED = 'features', 'backbone alone', 'refused'
 
 
 def make_batch(model: ConfigDict, library: str, shape: tuple[int, int, int]) -> dict:
@@ -93,11 +99,12 @@ def train(model: nn.Module, batch: dict) -> None:
 
 def run_features(module: nn.Module, images: torch.Tensor) -> None:
     """Computes the features, in evaluation and in training with a backward pass from their mean square."""
+    options = unmasked(module)
     module.eval()
     with torch.no_grad():
-        module(images)
+        module(images, **options)
     module.train()
-    loss = sum(feature.square().mean() for feature in _tensors(module(images)))
+    loss = sum(feature.square().mean() for feature in _tensors(module(images, **options)))
     if loss.requires_grad:
         loss.backward()
     _check_finite(dict(loss=loss))
@@ -119,13 +126,15 @@ class Trial:
     Args:
         library (str): The library whose config it is.
         model (ConfigDict): Its model, changed in place.
+        pipeline (list[ConfigDict]): The transforms of its training set.
         folder (str): Where the base's weights may be written.
     """
 
-    def __init__(self, library: str, model: ConfigDict, folder: str) -> None:
-        self.library, self.model = library, model
-        self.where, backbone = find_backbone(model)
-        self.type = backbone.type
+    def __init__(self, library: str, model: ConfigDict, pipeline: list[ConfigDict], folder: str) -> None:
+        self.library, self.model, self.pipeline = library, model, pipeline
+        self.where = find_backbone(model, library)
+        backbone = self._backbone(model)
+        self.change = grown_type(library, backbone)
         self.pretrained = model.pop('pretrained', None) is not None  # how mmseg names the file
         self.in_parts = model.type == 'MultimodalEncoderDecoder'  # which needs one file for all its parts
         backbone.pop('pretrained', None)
@@ -140,12 +149,17 @@ class Trial:
         self.mend = needs_mending(model)
         self.shape = reduce_model(model, self.where, library)
         headless = model.type == 'ImageClassifier' and model.get('head') is None
-        self.modes = [FEATURES, ALONE] if headless else [WHOLE, PREDICTION, ALONE]
+        self.pretrains = pretrains(model, library)
+        self.modes = ([TRAINING, ALONE] if self.pretrains else [FEATURES, ALONE] if headless
+                      else [WHOLE, PREDICTION, ALONE])
         self._write_base(Path(folder) / 'base.pth')
+
+    def _backbone(self, model: ConfigDict) -> ConfigDict:
+        return part_of(model, self.where)
 
     def _write_base(self, path: Path) -> None:
         """Random weights of the unchanged backbone: noise on norms and biases too, so that no mix-up stays unseen."""
-        base = MODELS.build(copy.deepcopy(find_backbone(self.model)[1]))
+        base = MODELS.build(copy.deepcopy(self._backbone(self.model)))
         base.init_weights()
         with torch.no_grad():
             for parameter in base.parameters():
@@ -164,13 +178,13 @@ class Trial:
         torch.manual_seed(0)
         model = copy.deepcopy(self.model)
         if ours:
-            self._change(model)
+            self._backbone(model).update(self.change, scale=2)  # the three lines
         if self.pretrained and mode != ALONE and (ours or self.in_parts):
             model.pretrained = self.file
-        elif ours:
+        elif ours or self.pretrains:  # without a file a MoCo freezes its position embeddings
             kind = 'Pretrained_Part' if self.in_parts else 'Pretrained'
-            find_backbone(model)[1].init_cfg = dict(type=kind, checkpoint=self.file)
-        config = find_backbone(model)[1] if mode == ALONE else model
+            self._backbone(model).init_cfg = dict(type=kind, checkpoint=self.file)
+        config = self._backbone(model) if mode == ALONE else model
         module = revert_sync_batchnorm(MODELS.build(config))
         if self.mend and mode != ALONE:
             mend_decoder(module.decoder)
@@ -178,7 +192,9 @@ class Trial:
         backbone = module if mode == ALONE else module.get_submodule(self.where)
         if ours:
             self._check_loaded(backbone)
-        if mode in (WHOLE, PREDICTION):
+        if mode == TRAINING:
+            train(module, pretraining_batch(model, self.pipeline, self.shape))
+        elif mode in (WHOLE, PREDICTION):
             batch = make_batch(model, self.library, self.shape)
             predict(module, batch)
             if mode == WHOLE:
@@ -187,14 +203,6 @@ class Trial:
             run_features(module, torch.randn(2, *self.shape))
         return {name for name, parameter in backbone.named_parameters()
                 if parameter.grad is not None and '.positions.' not in name}
-
-    def _change(self, model: ConfigDict) -> None:
-        """The three lines."""
-        backbone = find_backbone(model)[1]
-        name = self.type.rpartition('.')[2]
-        backbone.update(type=f'mmscalenet.{TWINS[name]}', scale=2)
-        if name == 'DistilledVisionTransformer' or '.' in self.type:
-            backbone.base = self.type if '.' in self.type else f'{self.library}.{name}'
 
     def _check_loaded(self, backbone: nn.Module) -> None:
         state = {name.replace('.original_layer.', '.'): value for name, value in backbone.state_dict().items()}
@@ -210,8 +218,18 @@ class Trial:
 _KNOWN: dict[str, tuple[str, dict]] = {}
 
 
-def check_config(library: str, path: str) -> dict | None:
+def grown_type(library: str, backbone: ConfigDict) -> dict[str, str]:
+    """What makes the backbone of one of a library's configs a ScaleNet: its type, and the base."""
+    return scalenet_options(Config(dict(default_scope=library, model=dict(backbone=backbone))))
+
+
+def check_config(library: str, path: str, types: list[str]) -> dict | None:
     """Runs one config before and after the change; None if its backbone is of another kind.
+
+    Args:
+        library (str): The library whose config it is.
+        path (str): The file.
+        types (list[str]): What the backbone may become: ScaleNet, ScaleNetDeiT, ScaleNetSwin.
 
     Returns:
         dict: ``backbone``, ``ran`` (what of the model), ``before`` and ``after`` (empty, or the error), ``note``
@@ -221,9 +239,16 @@ def check_config(library: str, path: str) -> dict | None:
     row = dict(backbone='', ran='nothing', before='', after='not tried', note='', seconds=0.)
     try:
         cfg = Config.fromfile(path)
-        if find_backbone(cfg.get('model')) is None:
+        where = find_backbone(cfg.get('model'), library)
+        if where is None:
             return None
-        row['backbone'] = find_backbone(cfg.model)[1].type
+        backbone = part_of(cfg.model, where)
+        reason = refusal(class_of(backbone, library))
+        if ('ScaleNet' if reason else grown_type(library, backbone)['type'].partition('.')[2]) not in types:
+            return None
+        row['backbone'] = full_type(backbone)
+        if reason:
+            return dict(row, ran=REFUSED, before='not tried', note=reason)
         init_default_scope(library)
         if cfg.get('data_preprocessor'):
             cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
@@ -233,7 +258,7 @@ def check_config(library: str, path: str) -> dict | None:
             return dict(row, note=row['note'] or f'the same model as {known}', seconds=0.)
         _KNOWN[model] = Path(path).name, row
         with tempfile.TemporaryDirectory() as folder:
-            _try_modes(Trial(library, cfg.model, folder), row)
+            _try_modes(Trial(library, cfg.model, training_pipeline(cfg), folder), row)
     except Exception as error:
         row['before'] = describe(error)
     row['seconds'] = round(time.perf_counter() - start, 1)
