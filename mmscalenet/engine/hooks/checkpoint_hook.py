@@ -26,6 +26,7 @@ class WholeCheckpointHook(CheckpointHook):
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.call_hook('gather_for_checkpoint')  # of ExactResumeHook; save_checkpoint runs in one process alone
         runner.save_checkpoint(
             self.out_dir,
             filename,
