@@ -16,6 +16,7 @@ def vary(fields: dict, task: str, workers: int = 0, persistent: bool = False, au
          sampler: str = 'DefaultSampler', save: str = 'epoch', depth: str | None = None, batch: int = 2,
          epochs: int = 3, interval: int = 1, val: bool = True, schedule: bool = True, optimizer: str = 'AdamW') -> dict:
     """A config with one cell of the matrix."""
+    fields['find_unused_parameters'] = task == 'seg'  # norms of stages that its head does not take
     samples = 8 if task == 'cls' else 4
     length = samples // batch
     loader = fields['train_dataloader']
@@ -59,8 +60,8 @@ def vary(fields: dict, task: str, workers: int = 0, persistent: bool = False, au
 
 
 def check(tool, config, tmp_path, kills, ranks=1, seed=0, longest=40) -> None:
-    assert train(tool, config, 'whole', ranks=ranks)
     draw, done = random.Random(seed), False
+    assert train(tool, config, 'whole', ranks=ranks)
     for _ in range(kills):
         done = train(tool, config, 'killed', '--resume', calls=draw.randint(5, longest), ranks=ranks)
         if done:
@@ -82,19 +83,43 @@ def assert_same(tmp_path) -> None:
 
 CELLS = {
     'plain': dict(),
-    'drop path': dict(drop_path=0.3),
-    'augment': dict(augment=True),
-    'workers': dict(augment=True, workers=2, drop_path=0.3, ema=True),
     'persistent': dict(augment=True, workers=2, persistent=True, drop_path=0.3, ema=True),
-    'middle': dict(augment=True, workers=2, persistent=True, drop_path=0.3, save='iter'),
-    'accumulate': dict(augment=True, accumulate=3, drop_path=0.3, save='iter'),
-    'amp': dict(augment=True, amp=True, drop_path=0.3, accumulate=2, save='iter'),
-    'iter': dict(augment=True, loop='iter', drop_path=0.3, save='iter', workers=2, ema=True),
     'infinite': dict(augment=True, loop='iter', sampler='InfiniteSampler', drop_path=0.3, save='iter', accumulate=3,
                      workers=2, persistent=True),
+    'det': dict(task='det', augment=True, drop_path=0.3, save='iter', batch=1),
+    'det iter': dict(task='det', augment=True, drop_path=0.3, save='iter', loop='iter', workers=2, accumulate=3, ema=True),
+    'seg': dict(task='seg', augment=True, drop_path=0.3, save='iter', loop='iter', sampler='InfiniteSampler', workers=2),
+    'seg epoch': dict(task='seg', augment=True, drop_path=0.3, save='iter', batch=1, ema=True, amp=True),
+    'elastic': dict(augment=True, drop_path=0.3, save='iter', depth='elastic', accumulate=2),
+    'ramp': dict(augment=True, drop_path=0.3, save='iter', depth='ramp', ema=True),
+    'depth grow': dict(augment=True, drop_path=0.3, save='iter', depth='grow', ema=True),
+    'two': dict(ranks=2, augment=True, drop_path=0.3, save='iter', accumulate=3, batch=1),
+    'two epoch': dict(ranks=2, augment=True, drop_path=0.3, ema=True, workers=2, persistent=True, batch=1),
+    'two seg': dict(ranks=2, task='seg', augment=True, drop_path=0.3, save='iter', batch=1, ema=True, accumulate=2),
+    'two seg infinite': dict(ranks=2, task='seg', augment=True, loop='iter', save='iter', batch=1,
+                             sampler='InfiniteSampler'),
+    'two det': dict(ranks=2, task='det', augment=True, drop_path=0.3, save='iter', batch=1),
+    'two elastic': dict(ranks=2, augment=True, drop_path=0.3, save='iter', depth='elastic', accumulate=2, batch=1),
 }
 
 
 @pytest.mark.parametrize('cell', CELLS)
-def test_cells(cell, cls_fields, write_config, tool, tmp_path):
-    check(tool, write_config(vary(cls_fields, 'cls', **CELLS[cell])), tmp_path, kills=4)
+def test_cells(cell, request, write_config, tool, tmp_path):
+    options = dict(CELLS[cell])
+    task, ranks = options.pop('task', 'cls'), options.pop('ranks', 1)
+    fields = request.getfixturevalue(f'{task}_fields')
+    check(tool, write_config(vary(fields, task, **options)), tmp_path, kills=4, ranks=ranks)
+
+
+@pytest.mark.parametrize('loop', [dict(), dict(loop='iter', sampler='InfiniteSampler', workers=2)])
+def test_run_without_a_seed(loop, cls_fields, write_config, tool, tmp_path):
+    """Its seed, which mmengine draws, is in the checkpoint; a new process first builds its sampler with another."""
+    fields = vary(cls_fields, 'cls', augment=True, drop_path=0.3, save='iter', **loop)
+    del fields['randomness']
+    config = write_config(fields)
+    assert not train(tool, config, 'killed', calls=40)
+    seed = last_checkpoint(tmp_path / 'killed')['meta']['seed']
+    assert not train(tool, config, 'killed', '--resume', calls=20)
+    assert train(tool, config, 'killed', '--resume')
+    assert train(tool, config, 'whole', '--cfg-options', f'randomness.seed={seed}')
+    assert_same(tmp_path)

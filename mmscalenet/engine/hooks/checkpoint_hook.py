@@ -14,6 +14,12 @@ class WholeCheckpointHook(CheckpointHook):
     likewise the best one. It also writes ``last_checkpoint`` in place. All arguments are the parent's.
     """
 
+    def before_train(self, runner) -> None:
+        super().before_train(runner)
+        last = runner.message_hub.runtime_info.get('last_ckpt')
+        if runner._resume and last and self.file_backend.exists(last):
+            self.last_ckpt = last  # which is to be written again where the validation of its weights is the best
+
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         outdated = []
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:

@@ -123,7 +123,8 @@ class ExactResumeHook(Hook):
         elif place is None:
             self.lost.append('the place in the data, which is known for loops of epochs or iterations alone')
         else:
-            return tuple(place)
+            self.place = tuple(place)
+            return self.place
         return None
 
     def _restore_of_ranks(self, runner: Runner) -> None:
@@ -139,10 +140,10 @@ class ExactResumeHook(Hook):
             elif any(map(_is_within_step, wrappers)):
                 self.lost.append('the gradients of an incomplete step, which the checkpoint does not hold')
             return
-        model = _model(runner)
-        for name, parameter in model.named_parameters():
-            if name in kept['gradients']:
-                parameter.grad = kept['gradients'][name].to(parameter.device)
+        pairs = [(parameter, kept['gradients'][name].to(parameter.device))
+                 for name, parameter in _model(runner).named_parameters() if name in kept['gradients']]
+        if pairs:  # not by .grad = ...: DistributedDataParallel has to note that the parameters were used
+            torch.autograd.backward(*zip(*pairs, strict=True))
         buffers = _buffers(runner)
         for name, value in kept['buffers'].items():
             buffers[name].copy_(value)

@@ -22,7 +22,7 @@ class MissedValidationHook(Hook):
     priority = 'LOWEST'  # all other hooks are ready for a validation
 
     def __init__(self) -> None:
-        self.validated, self.known = 0, True
+        self.validated, self.known, self.counts = 0, True, {}
 
     def before_val_epoch(self, runner: Runner) -> None:
         # not after it: then CheckpointHook has already written that there is a new best
@@ -35,6 +35,8 @@ class MissedValidationHook(Hook):
         if runner._resume:
             meta = checkpoint.get('meta') or {}
             self.validated, self.known = meta.get(VALIDATED, 0), VALIDATED in meta
+            told = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
+            self.counts = {name: told[name] for name in ('epoch', 'iter') if name in told}
 
     def before_train(self, runner: Runner) -> None:
         loop, iteration = runner.train_loop, runner.iter
@@ -47,4 +49,6 @@ class MissedValidationHook(Hook):
         done, end = (loop.epoch, loop.max_epochs) if by_epoch else (iteration, loop.max_iters)
         if done >= loop.val_begin and (done % loop.val_interval == 0 or done == end):
             runner.logger.info('resume: the validation at this point was not done yet')
+            for name, count in self.counts.items():  # of the iteration that came before
+                runner.message_hub.update_info(name, count)
             runner.val_loop.run()
