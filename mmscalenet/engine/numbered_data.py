@@ -156,3 +156,26 @@ def number_data(loader: Any, seed: int, rank: int) -> NumberedBatches | None:
     # past torch's check that nobody changes a loader whose workers have started; mmengine may have started some early
     vars(loader).update(dataset=NumberedDataset(loader.dataset), batch_sampler=batches, _iterator=None)
     return batches
+
+
+def sampler_seed(loader: Any) -> int | None:
+    """The seed of the sampler that orders a loader's data; None if it has none."""
+    sampler = _seeded_sampler(loader)
+    return None if sampler is None else sampler.seed
+
+
+def restore_sampler_seed(loader: Any, seed: int | None) -> None:
+    """Where the config has no seed, mmengine builds the sampler before it knows that of the resumed run."""
+    sampler = _seeded_sampler(loader)
+    if seed is not None and sampler is not None and sampler.seed != seed:
+        sampler.seed = seed
+        if hasattr(sampler, '_indices_of_rank'):  # InfiniteSampler, of which mmengine may have taken some
+            sampler.indices = sampler._indices_of_rank()
+
+
+def _seeded_sampler(loader: Any) -> Any:
+    batches = getattr(loader, 'batch_sampler', None)
+    if isinstance(batches, NumberedBatches):
+        batches = batches.batches
+    return next((part for part in (batches, getattr(batches, 'sampler', None), getattr(loader, 'sampler', None))
+                 if type(getattr(part, 'seed', None)) is int), None)
