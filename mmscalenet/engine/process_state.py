@@ -6,6 +6,8 @@ from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
+from .broken_data import parts_of
+
 
 def optim_wrappers(runner: Runner) -> list[OptimWrapper]:
     wrapper = runner.optim_wrapper
@@ -47,6 +49,16 @@ def restore_own_state(runner: Runner, state: dict[str, dict[str, Tensor]]) -> No
     for name, value in state['buffers'].items():
         if name in buffers:
             buffers[name].copy_(value)
+
+
+def out_of_reach(runner: Runner) -> list[str]:
+    """The names of parts that are known to keep in attributes what they drew, saw or counted before."""
+    parts = [*runner.hooks, *_model(runner).modules()]
+    for dataset in parts_of(runner.train_dataloader.dataset):
+        pipeline = getattr(dataset, 'pipeline', None)
+        parts += getattr(pipeline, 'transforms', pipeline) or []
+    return sorted({type(part).__name__ for part in parts if hasattr(part, 'results_cache')  # mmdet's CachedMosaic
+                   or type(part).__name__ in ('EarlyStoppingHook', 'BatchSyncRandomResize')})
 
 
 def _model(runner: Runner) -> nn.Module:

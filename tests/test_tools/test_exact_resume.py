@@ -114,24 +114,27 @@ def test_two_processes(assert_exact):
 
 
 def test_what_is_not_restored_is_said(cls_fields, write_config, tool, tmp_path, capfd):
-    config = write_config(vary(cls_fields, interval=3))
+    fields = vary(cls_fields, interval=6)
+    config = write_config(fields)
     tool('train.py', config, '--no-validate')
-    path = tmp_path / 'work_dirs/tiny/iter_3.pth'
-    options = [config, '--no-validate', '--work-dir', 'other', '--resume', path, '--cfg-options',
-               'train_cfg.max_epochs=1']
-    capfd.readouterr()
-    tool('train.py', *options)
-    assert 'Not restored' not in capfd.readouterr().out
-    tool('train.py', *options, 'train_dataloader.batch_size=4', 'custom_hooks=[dict(type="EarlyStoppingHook")]')
-    said = [line for line in capfd.readouterr().out.splitlines() if 'Not restored' in line]
-    assert len(said) == 1 and 'EarlyStoppingHook' in said[0] and 'batch_size=2 (4 now)' in said[0]
+    path = tmp_path / 'work_dirs/tiny/iter_6.pth'
+
+    def said(config: Path, *options: str) -> list[str]:
+        capfd.readouterr()
+        tool('train.py', config, '--no-validate', '--work-dir', 'other', '--resume', path, '--cfg-options',
+             'train_cfg.max_epochs=2', *options)
+        return [line for line in capfd.readouterr().out.splitlines() if 'Not restored' in line]
+
+    assert not said(config)
+    fields['custom_hooks'] = [dict(type='EarlyStoppingHook', monitor='accuracy/top1')]
+    other, = said(write_config(fields, 'other'), 'train_dataloader.batch_size=4')
+    assert 'EarlyStoppingHook' in other and 'batch_size=2 (4 now)' in other
 
     checkpoint = torch.load(path, weights_only=False)
     del checkpoint['meta']['exact_resume']
     torch.save(checkpoint, path)
-    tool('train.py', *options)
-    said = [line for line in capfd.readouterr().out.splitlines() if 'Not restored' in line]
-    assert len(said) == 1 and 'a run without ExactResumeHook' in said[0]
+    old, = said(config)
+    assert 'a run without ExactResumeHook' in old
 
 
 MATRIX = {
@@ -175,16 +178,17 @@ def test_matrix(cell, assert_exact):
 @pytest.mark.slow
 def test_grown_in_the_middle(cls_fields, write_config, tool, tmp_path):
     """tools/grow.py makes a run of a base one of the grown net; that is as exact, from the checkpoint on."""
-    fields = vary(cls_fields, ema=True, workers=2)
-    grown = write_config(fields, 'grown')
-    fields['model']['backbone']['scale'] = 1
-    tool('train.py', write_config(fields, 'base'))
-    tool('grow.py', grown, tmp_path / 'work_dirs/base/iter_5.pth', 'grown.pth')
-    for calls in (20, 30):
-        start = ['--resume', 'grown.pth'] if calls == 20 else ['--resume']
-        assert not train(tool, grown, 'killed', *start, calls=calls)
-    assert train(tool, grown, 'killed', '--resume')
-    assert train(tool, grown, 'whole', '--resume', 'grown.pth')
+    fields = vary(cls_fields, ema=True, workers=2, interval=6)
+    fields['default_hooks']['checkpoint']['max_keep_ckpts'] = 9
+    fields['model']['backbone'].update(scale=1, adapter=None)
+    base, often = write_config(fields), ['--cfg-options', 'default_hooks.checkpoint.interval=1']
+    tool('train.py', base)
+    tool('grow.py', base, tmp_path / 'work_dirs/tiny/iter_6.pth', '--out', 'grown', '--name', 'grown')
+    config, start = tmp_path / 'grown/grown.py', ['--resume', 'grown/grown.pth', *often]
+    assert train(tool, config, 'whole', *start)
+    assert not train(tool, config, 'killed', *start, calls=30)
+    assert not train(tool, config, 'killed', '--resume', *often, calls=20)
+    assert train(tool, config, 'killed', '--resume', *often)
     assert_same(tmp_path)
 
 

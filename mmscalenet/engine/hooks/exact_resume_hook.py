@@ -1,6 +1,6 @@
 """Runs that end with the same bits, however often they were interrupted."""
 from mmengine.dist import gather_object
-from mmengine.hooks import EarlyStoppingHook, Hook
+from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmscalenet.registry import HOOKS
@@ -14,7 +14,14 @@ from ..numbered_data import (
     sampler_seed,
     seed_generators,
 )
-from ..process_state import is_within_step, optim_wrappers, own_state, restore_own_state, without_shared
+from ..process_state import (
+    is_within_step,
+    optim_wrappers,
+    out_of_reach,
+    own_state,
+    restore_own_state,
+    without_shared,
+)
 
 #: In a checkpoint: what :class:`ExactResumeHook` notes in ``meta``, and what each process has of its own.
 NOTE, PROCESSES = 'exact_resume', 'processes'
@@ -108,8 +115,8 @@ class ExactResumeHook(Hook):
 
     def _resume(self, runner: Runner) -> tuple[int, int] | None:
         """Restore all but the place in the data, which is returned if it is known."""
-        if any(isinstance(hook, EarlyStoppingHook) for hook in runner.hooks):
-            self.lost.append('what EarlyStoppingHook has counted')
+        if kept := out_of_reach(runner):
+            self.lost.append(f'what {", ".join(kept)} kept from earlier iterations')
         if not self.note:
             self.lost.append('the random numbers and the place in the data, which a run without ExactResumeHook, or '
                              'of an older version, does not note')
