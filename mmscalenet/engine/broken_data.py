@@ -26,7 +26,7 @@ def name_broken_data(runner: Runner) -> None:
 
 def name_parts(dataset: Any) -> None:
     """Have a data set, and those that it wraps, name the file that it fails at."""
-    for part in _parts(dataset):
+    for part in parts_of(dataset):
         if type(getattr(part, 'pipeline', None)) is Compose:
             part.pipeline = NamingCompose(part.pipeline, is_coco=hasattr(part, 'COCOAPI'))
 
@@ -64,13 +64,13 @@ class NamingCompose(Compose):
         return data
 
 
-def _parts(dataset: Any) -> Iterator[Any]:
+def parts_of(dataset: Any) -> Iterator[Any]:
     """The data set and those that it wraps."""
     yield dataset
     inner = [getattr(dataset, name, None) for name in ('dataset', '_dataset')]
     for part in (*inner, *(getattr(dataset, 'datasets', None) or ())):
         if part is not None:
-            yield from _parts(part)
+            yield from parts_of(part)
 
 
 def _record(data: dict) -> str:

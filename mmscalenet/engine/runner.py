@@ -13,7 +13,14 @@ from .checkpoint_reading import read_safely
 from .depth import let_depth_change
 from .distributed import init_processes
 from .files import WholeFileBackend
-from .hooks import DetectionLabelHook, SegmentationLabelHook, StartWeightsHook, WholeCheckpointHook
+from .hooks import (
+    DetectionLabelHook,
+    ExactResumeHook,
+    MissedValidationHook,
+    SegmentationLabelHook,
+    StartWeightsHook,
+    WholeCheckpointHook,
+)
 from .optimizers import CPUAmpOptimWrapper
 
 
@@ -43,7 +50,7 @@ def build_runner(cfg: Config, testing: bool = False) -> Runner:
 
     Checkpoints appear only when whole, and are read without running code in them, unless the config says
     ``trusted = True``; one to start from or to test fits the backbone or is refused; broken data is named; without a
-    GPU, several processes and mixed precision work on the CPU.
+    GPU, several processes and mixed precision work on the CPU. An interrupted training goes on to the same end.
 
     Args:
         cfg (Config): The config; ``launcher`` and ``work_dir`` are set.
@@ -59,6 +66,9 @@ def build_runner(cfg: Config, testing: bool = False) -> Runner:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     name_broken_data(runner)
     runner.register_hook(StartWeightsHook(testing))
+    for kind in () if testing else (ExactResumeHook, MissedValidationHook):
+        if not any(isinstance(hook, kind) for hook in runner.hooks):
+            runner.register_hook(kind())
     label_hooks = dict(mmdet=DetectionLabelHook, mmseg=SegmentationLabelHook)
     if cfg.get('default_scope') in label_hooks:
         runner.register_hook(label_hooks[cfg.default_scope]())

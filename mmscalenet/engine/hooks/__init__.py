@@ -2,9 +2,12 @@ from .checkpoint_hook import WholeCheckpointHook
 from .curve_hook import CurveHook
 from .depth_hook import DepthHook
 from .detection_label_hook import DetectionLabelHook
+from .exact_resume_hook import ExactResumeHook
+from .missed_validation_hook import MissedValidationHook
 from .segmentation_label_hook import SegmentationLabelHook
 from .start_weights_hook import StartWeightsHook
 
 __all__ = [
-    'CurveHook', 'DepthHook', 'DetectionLabelHook', 'SegmentationLabelHook', 'StartWeightsHook', 'WholeCheckpointHook'
+    'CurveHook', 'DepthHook', 'DetectionLabelHook', 'ExactResumeHook', 'MissedValidationHook', 'SegmentationLabelHook',
+    'StartWeightsHook', 'WholeCheckpointHook'
 ]

@@ -14,6 +14,12 @@ class WholeCheckpointHook(CheckpointHook):
     likewise the best one. It also writes ``last_checkpoint`` in place. All arguments are the parent's.
     """
 
+    def before_train(self, runner) -> None:
+        super().before_train(runner)
+        last = runner.message_hub.runtime_info.get('last_ckpt')
+        if runner._resume and last and self.file_backend.exists(last):
+            self.last_ckpt = last  # which is to be written again where the validation of its weights is the best
+
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         outdated = []
         if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
@@ -26,6 +32,7 @@ class WholeCheckpointHook(CheckpointHook):
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.call_hook('gather_for_checkpoint')  # of ExactResumeHook; save_checkpoint runs in one process alone
         runner.save_checkpoint(
             self.out_dir,
             filename,
