@@ -100,7 +100,7 @@ def assert_same(folder: Path) -> None:
 
 
 @pytest.mark.parametrize('cell', [
-    dict(ema=True, accumulate=3, save='epoch'),
+    dict(ema=True, accumulate=3, interval=2),
     dict(loop='iter', sampler='InfiniteSampler', interval=2, accumulate=3, amp=True, seed=None, depth='elastic'),
 ])
 def test_killed_twice(cell, assert_exact):
@@ -110,7 +110,7 @@ def test_killed_twice(cell, assert_exact):
 
 def test_two_processes(assert_exact):
     """From the middle of an epoch and of a step of the optimizer; norms whose statistics differ by process."""
-    assert_exact(1, 'seg', ranks=2, batch=1, accumulate=2, ema=True)
+    assert_exact(1, 'seg', ranks=2, batch=1, accumulate=3, ema=True)
 
 
 def test_what_is_not_restored_is_said(cls_fields, write_config, tool, tmp_path, capfd):

@@ -1,0 +1,67 @@
+"""Samples and batches that bring the seed of what their loading draws."""
+import pickle
+import random
+
+import numpy as np
+import torch
+from mmengine.dataset import InfiniteSampler
+from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Subset
+
+from mmscalenet.engine.numbered_data import EndlessBatches, NumberedDataset, number_data
+
+
+class Draws(Dataset):
+    """What each of the three generators draws for an index."""
+
+    def __len__(self) -> int:
+        return 5
+
+    def __getitem__(self, index: int) -> list:
+        return [index, random.random(), np.random.rand(), torch.rand(1).item()]
+
+
+def loader_of(dataset=None, workers: int = 0, endless: bool = False) -> DataLoader:
+    dataset = dataset or Draws()
+    sampler = InfiniteSampler(dataset, seed=1) if endless else RandomSampler(dataset)
+    loader = DataLoader(dataset, batch_sampler=BatchSampler(sampler, 2, False), num_workers=workers,
+                        persistent_workers=workers > 0, collate_fn=list)
+    assert number_data(loader, seed=3, rank=0) is number_data(loader, seed=3, rank=0)
+    return loader
+
+
+def taken(batches, number: int) -> list:
+    torch.rand(random.randint(1, 9))  # whatever else draws
+    return [next(batches) for _ in range(number)]
+
+
+def test_draws_follow_from_the_place():
+    """Over three epochs of torch's own sampler: with and without workers, from the start or from anywhere."""
+    whole = taken(EndlessBatches(loader_of()), 9)
+    assert taken(EndlessBatches(loader_of(workers=2)), 9) == whole
+    assert taken(EndlessBatches(loader_of(Subset(Draws(), range(5)))), 9) == whole
+    assert taken(EndlessBatches(loader_of(), 1, 2), 4) == whole[5:]
+    draws = [draw for batch in whole for sample in batch for draw in sample[1:]]
+    assert len(set(draws)) == len(draws) == 45
+    orders = [[sample[0] for batch in whole[start:start + 3] for sample in batch] for start in (0, 3, 6)]
+    assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4]] * 3 and orders[0] != orders[1] != orders[2]
+
+
+def test_endless_sampler():
+    whole = taken(EndlessBatches(loader_of(endless=True)), 9)
+    resumed = EndlessBatches(loader_of(endless=True), 0, 4, passed=4)
+    resumed.skip_iter(4)  # as onedl-mmengine asks
+    assert taken(resumed, 5) == whole[4:]
+    resumed = EndlessBatches(loader_of(endless=True), 0, 4, passed=4)
+    assert taken(resumed, 9) == [None] * 4 + whole[4:]  # as mmengine takes them
+
+
+def test_data_set_is_what_is_inside():
+    class Inside(Draws):
+        pipeline = 'one'
+
+    inside = Inside()
+    dataset = NumberedDataset(inside)
+    dataset.pipeline = 'two'
+    assert inside.pipeline == dataset.pipeline == 'two' and len(dataset) == 5 and dataset[3][0] == 3
+    assert not hasattr(dataset, 'datasets')
+    assert pickle.loads(pickle.dumps(NumberedDataset([1, 2])))[1] == 2
