@@ -17,7 +17,8 @@ class WholeCheckpointHook(CheckpointHook):
     def before_train(self, runner) -> None:
         super().before_train(runner)
         last = runner.message_hub.runtime_info.get('last_ckpt')
-        if runner._resume and last and self.file_backend.exists(last):
+        # of the names alone, which are the same in all processes: saving is something that all of them take part in
+        if runner._resume and last and osp.dirname(last) == self.out_dir.rstrip(osp.sep):
             self.last_ckpt = last  # which is to be written again where the validation of its weights is the best
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
