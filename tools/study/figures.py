@@ -95,7 +95,7 @@ def ages(arms: Arms, study: str, path: Path) -> None:
     panel.set(xlabel='training FLOPs of the whole budget (10^12)', title=study,
               ylabel='test loss saved against\nthe base trained on (above 0: growing pays)')
     panel.grid(alpha=0.3)
-    panel.legend(title='way (seeds)', fontsize=8)
+    panel.legend(title='way (seeds; without a bar: one)', fontsize=8)
     figure.savefig(path, dpi=120, format='png')
     plt.close(figure)
 
