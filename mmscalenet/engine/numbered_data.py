@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader, IterableDataset
+from torch.utils.data import DataLoader, IterableDataset, Subset
 
 #: What the numbers drawn are for; part of every seed.
 ITERATION, VALIDATION, EPOCH, SAMPLE = range(4)
@@ -166,7 +166,9 @@ def number_data(loader: Any, seed: int, rank: int) -> NumberedBatches | None:
         return loader.batch_sampler
     batches = NumberedBatches(loader.batch_sampler, seed, rank)
     # past torch's check that nobody changes a loader whose workers have started; mmengine may have started some early
-    kind = NumberedBatchDataset if hasattr(loader.dataset, '__getitems__') else NumberedDataset
+    # torch's Subset only hands batches on
+    whole = hasattr(loader.dataset, '__getitems__') and not isinstance(loader.dataset, Subset)
+    kind = NumberedBatchDataset if whole else NumberedDataset
     vars(loader).update(dataset=kind(loader.dataset), batch_sampler=batches, _iterator=None)
     return batches
 

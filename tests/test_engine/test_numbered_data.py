@@ -46,6 +46,18 @@ def test_draws_follow_from_the_place():
     assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4]] * 3 and orders[0] != orders[1] != orders[2]
 
 
+def test_whole_batches_are_seeded_by_the_batch():
+    class Batches(Draws):
+        def __getitems__(self, indices: list[int]) -> list:
+            return [[*indices, random.random(), np.random.rand(), torch.rand(1).item()]]
+
+    whole = taken(EndlessBatches(loader_of(Batches())), 9)
+    assert taken(EndlessBatches(loader_of(Batches(), workers=2)), 9) == whole
+    assert taken(EndlessBatches(loader_of(Batches()), 1, 2), 4) == whole[5:]
+    draws = [draw for batch, in whole for draw in batch[-3:]]
+    assert len(set(draws)) == len(draws) == 27
+
+
 def test_endless_sampler():
     whole = taken(EndlessBatches(loader_of(endless=True)), 9)
     resumed = EndlessBatches(loader_of(endless=True), 0, 4, passed=4)

@@ -18,6 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from mmscalenet.expansion import Position, position_lists
 from mmscalenet.expansion.families import window_shift
+from mmscalenet.models.layers import set_grid
 
 BATCH = 2  # as in count_activation_bytes, so that what the images of a batch share counts alike
 
@@ -126,7 +127,7 @@ class CostModel:
         position.place = (parts, '1')
         position.with_cp = False
         if position.around_attention is not None:
-            position.around_attention.hw_shape = grid
+            set_grid(grid)
         for weight in parts.parameters():
             nn.init.normal_(weight, std=0.02)
 

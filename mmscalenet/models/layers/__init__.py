@@ -1,4 +1,4 @@
 from .window_attention import WindowAttention, use_sdpa
-from .windowed_tokens import WindowedTokens, note_grid
+from .windowed_tokens import WindowedTokens, note_grid, set_grid
 
-__all__ = ['WindowAttention', 'WindowedTokens', 'note_grid', 'use_sdpa']
+__all__ = ['WindowAttention', 'WindowedTokens', 'note_grid', 'set_grid', 'use_sdpa']

@@ -41,6 +41,11 @@ class WindowedTokens(nn.Module):
         return from_windows(out.reshape(batch, -1, channels), places)
 
 
+def set_grid(hw_shape: tuple[int, int]) -> None:
+    """The windows of this thread are cut out of so many rows and columns from now on."""
+    _IMAGE.hw_shape = tuple(hw_shape)
+
+
 def note_grid(patch_embed: nn.Module, inputs: tuple, outputs: tuple) -> None:
-    """Forward hook of a patch embedding: the windows of this thread are cut out of its rows and columns from now on."""
-    _IMAGE.hw_shape = tuple(outputs[1])
+    """Forward hook of a patch embedding: the grid is its own."""
+    set_grid(outputs[1])
