@@ -27,11 +27,11 @@ SWIN = dict(
 def vary(fields: dict, task: str = 'cls', swin: bool = False, loop: str = 'epoch', sampler: str = 'DefaultSampler',
          save: str = 'iter', interval: int = 1, batch: int = 2, workers: int = 0, persistent: bool = False,
          random_parts: bool = True, ema: bool = False, accumulate: int = 1, amp: bool = False, optimizer: str = 'AdamW',
-         depth: str | None = None, plateau: bool = False, seed: int | None = 0) -> dict:
+         depth: str | None = None, plateau: bool = False, seed: int | None = 0, find_unused: bool = False) -> dict:
     """The config of one cell of the matrix: three epochs of two or four iterations."""
     length = (8 if task == 'cls' else 4) // batch
     fields['randomness'] = dict(seed=seed)
-    fields['find_unused_parameters'] = task == 'seg'  # norms of stages that its head does not take
+    fields['find_unused_parameters'] = find_unused or task == 'seg'  # norms of stages that its head does not take
     fields['train_dataloader'].update(batch_size=batch, num_workers=workers, persistent_workers=persistent,
                                       sampler=dict(type=sampler, shuffle=True))
     if swin:
@@ -165,6 +165,7 @@ MATRIX = {
     '2 processes, det': dict(ranks=2, task='det', batch=1),
     '2 processes, seg, infinite': dict(ranks=2, task='seg', batch=1, loop='iter', sampler='InfiniteSampler',
                                        accumulate=2),
+    '3 processes': dict(ranks=3, batch=1, accumulate=2, ema=True, find_unused=True),
 }
 
 

@@ -117,6 +117,10 @@ class ExactResumeHook(Hook):
         """Restore all but the place in the data, which is returned if it is known."""
         if kept := out_of_reach(runner):
             self.lost.append(f'what {", ".join(kept)} kept from earlier iterations')
+        if runner.world_size > 2 and not getattr(runner.model, 'find_unused_parameters', True):
+            # DistributedDataParallel puts them into other buckets after its first step
+            self.lost.append(f'the order in which the gradients of {runner.world_size} processes are summed in the '
+                             'first step (find_unused_parameters=True in the config keeps it from the start)')
         if not self.note:
             self.lost.append('the random numbers and the place in the data, which a run without ExactResumeHook, or '
                              'of an older version, does not note')
