@@ -97,7 +97,8 @@ class Unpickler(pickle._Unpickler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._storages: dict[Any, int] = {}
+        self._storages: set[Any] = set()
+        self._claimed = 0
 
     def find_class(self, module: str, name: str) -> Any:
         full_name = f'{_PYTHON2.get(module, module)}.{name}'
@@ -131,10 +132,11 @@ class Unpickler(pickle._Unpickler):
         # torch makes room for a storage before it reads it
         match self.stack[-1]:
             case ('storage', kind, key, _, int(numbers), *_):
-                dtype = getattr(kind, 'dtype', None) or torch.uint8
-                self._storages[key] = numbers * torch._utils._element_size(dtype)
-        if sum(self._storages.values()) > self.limit or min(self._storages.values(), default=0) < 0:
-            raise pickle.UnpicklingError('its tensors have more numbers than the file has bytes')
+                size = numbers * torch._utils._element_size(getattr(kind, 'dtype', None) or torch.uint8)
+                self._claimed += 0 if key in self._storages else size
+                self._storages.add(key)
+                if size < 0 or self._claimed > self.limit:
+                    raise pickle.UnpicklingError('its tensors have more numbers than the file has bytes')
         super().load_binpersid()
 
     def load_reduce(self) -> None:

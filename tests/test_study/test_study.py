@@ -53,7 +53,7 @@ def study(request, tmp_path_factory):
     kills = [grown / 'curve.jsonl'] if request.param == 3 else [trunk / 'iter_30.pth', grown / 'curve.jsonl']
     for reached in kills:
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
-        deadline = time.time() + 200
+        deadline = time.time() + 100
         while not reached.exists():
             assert time.time() < deadline and process.poll() is None
             time.sleep(0.005)
