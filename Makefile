@@ -15,7 +15,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 help:
 	@echo 'make demo       train a small DeiT, grow it, compare with training from scratch (under 12 minutes)'
-	@echo 'make test       the tests (about 15 minutes); STACK=openmmlab: with the original OpenMMLab packages'
+	@echo 'make test       the tests (about 13 minutes); STACK=openmmlab: with the original OpenMMLab packages'
 	@echo 'make test-slow  the tests that take minutes each'
 	@echo 'make install    only the environment; make lint; make clean (spares data and work_dirs)'
 
