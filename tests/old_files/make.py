@@ -1,17 +1,19 @@
 """Make files of the version at hand that every later version has to read: a folder for each case.
 
-    python tests/old_files/make.py                     # those of CASES and RUNS that are missing
+    python tests/old_files/make.py                     # what is missing of CASES, and the run
     PYTHONPATH=OLD python tests/old_files/make.py --checkout OLD --name first --layout zip deit-cyclic
 
-The second form has an earlier commit make the named cases, as ``first-deit-cyclic``. What is there stays as it is: a
-folder that would have to be made anew is a file of a user's that no longer loads. Beside its weights a folder has
-``case.json`` (the model, the commit, the names of all tensors) and ``outputs.pth`` (what the model computes of
-:func:`image`); a run has its config, a checkpoint and the scores that ``tools/test.py`` gives.
+The second form has an earlier commit make the named cases, as ``first-deit-cyclic``, and a run. What is there stays as
+it is: a folder that would have to be made anew is a file of a user's that no longer loads. Beside its weights a folder
+has ``case.json`` (the model, the commit, the names of all tensors) and ``outputs.pth`` (what the model computes of
+:func:`image`); a run has its config and images, the checkpoint of its first epoch and the weights of its last.
 """
 import argparse
 import json
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import torch
@@ -52,15 +54,36 @@ CASES = {
     'swin-mmseg': dict(SWIN, base='mmseg.SwinTransformer', scale=2, sdpa=False, unshare='norms'),
     'convnext': dict(ANY, base='mmpretrain.ConvNeXt', scale=2, gap_before_final_norm=False,
                      arch=dict(depths=[1, 1, 2, 1], channels=[4, 4, 8, 8])),
-    'mit': dict(ANY, base='mmseg.MixVisionTransformer', scale=2, embed_dims=4, num_layers=[1, 1, 1, 1],
-                num_heads=[1, 1, 2, 2], mlp_ratio=2, sr_ratios=[2, 2, 1, 1], patch_sizes=[7, 3, 3, 3]),
     'beit': dict(ANY, base='mmpretrain.BEiTViT', scale=2, img_size=32, patch_size=4, out_type='featmap',
                  arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)),
     'in-old-format': dict(DEIT, scale=2, layout='old format'),
-    'in-zip': dict(DEIT, scale=2, layout='zip'),
     'in-shards': dict(DEIT, scale=2, layout='shards'),
     'in-a-run': dict(DEIT, scale=2, layout='run'),
 }
+
+
+#: The config of a run that is stopped after its first epoch: what --resume and tools/test.py have to take.
+RUN = '''
+default_scope = 'mmpretrain'
+custom_imports = dict(imports=['mmscalenet'], allow_failed_imports=False)
+randomness = dict(seed=0)
+model = dict(
+    type='ImageClassifier',
+    data_preprocessor=dict(num_classes=2, to_rgb=True, mean=[127.] * 3, std=[60.] * 3),
+    backbone=dict(type='mmscalenet.ScaleNetDeiT', scale=2, gate=0., img_size=16, patch_size=8,
+                  arch=dict(embed_dims=8, num_layers=2, num_heads=2, feedforward_channels=16)),
+    head=dict(type='VisionTransformerClsHead', num_classes=2, in_channels=8,
+              loss=dict(type='CrossEntropyLoss', loss_weight=1.0)))
+pipeline = [dict(type='LoadImageFromFile'), dict(type='PackInputs')]
+train_dataloader = val_dataloader = test_dataloader = dict(
+    batch_size=4, num_workers=0, persistent_workers=False, sampler=dict(type='DefaultSampler', shuffle=False),
+    dataset=dict(type='CustomDataset', data_root='images', pipeline=pipeline))
+val_evaluator = test_evaluator = dict(type='Accuracy', topk=(1, ))
+optim_wrapper = dict(type='OptimWrapper', optimizer=dict(type='AdamW', lr=3e-2))
+param_scheduler = dict(type='CosineAnnealingLR', by_epoch=True, T_max=3)
+train_cfg = dict(by_epoch=True, max_epochs=3)
+val_cfg, test_cfg = dict(), dict()
+'''
 
 
 def image() -> Tensor:
@@ -139,6 +162,28 @@ def make(name: str, folder: Path, made_by: str, layout: str) -> None:
     print(f'made {folder.name}')
 
 
+def make_run(folder: Path, made_by: str, tools: Path) -> None:
+    """Train three epochs, and keep the checkpoint of the first and the weights of the last."""
+    import numpy as np
+    from PIL import Image
+    rng = np.random.default_rng(0)
+    for i in range(8):
+        pixels = rng.integers(0, 120, (16, 16, 3), dtype=np.uint8)
+        pixels[..., i % 2] += 120
+        path = folder / f'images/class{i % 2}/{i}.png'
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    (folder / 'config.py').write_text(RUN)
+    with tempfile.TemporaryDirectory() as work_dir:
+        subprocess.run([sys.executable, tools / 'train.py', 'config.py', '--work-dir', work_dir], cwd=folder,
+                       check=True)
+        shutil.copy(f'{work_dir}/epoch_1.pth', folder)
+        end = torch.load(f'{work_dir}/epoch_3.pth', weights_only=False)['state_dict']
+    WRITERS['safetensors']({name: value for name, value in end.items()}, folder)
+    (folder / 'run.json').write_text(json.dumps(dict(made_by=made_by)) + '\n')
+    print(f'made {folder.name}')
+
+
 def commit(checkout: Path) -> str:
     return subprocess.run(['git', 'log', '-1', '--format=%h of %as'], cwd=checkout, check=True, capture_output=True,
                           text=True).stdout.strip()
@@ -147,7 +192,7 @@ def commit(checkout: Path) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('cases', nargs='*', help='default: all')
-    parser.add_argument('--checkout', type=Path, default=HERE, help='whose commit is written down')
+    parser.add_argument('--checkout', type=Path, default=HERE.parents[1], help='whose commit is written down')
     parser.add_argument('--layout', default='safetensors', choices=WRITERS, help='of cases that name none')
     parser.add_argument('--name', help='put before the names of the cases')
     args = parser.parse_args()
@@ -155,6 +200,9 @@ def main() -> None:
         folder = HERE / (f'{args.name}-{case}' if args.name else case)
         if not folder.exists():
             make(case, folder, commit(args.checkout), args.layout)
+    folder = HERE / (f'{args.name}-run' if args.name else 'run')
+    if not folder.exists():
+        make_run(folder, commit(args.checkout), args.checkout.resolve() / 'tools')
     import mmscalenet
     print(f'with {Path(mmscalenet.__file__).parent}', file=sys.stderr)
 

@@ -1,6 +1,7 @@
 """Files of earlier versions load bit by bit, and compute what they did; tests/old_files/make.py adds those of a new."""
 import inspect
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -62,6 +63,20 @@ def test_every_option_and_layout_has_a_file():
     assert options <= given, f'{sorted(options - given)}: add a case to {OLD}/make.py and run it'
     assert {case['layout'] for case in CASES.values()} == {*old_files.WRITERS}
     assert {*old_files.CASES} <= {*CASES}, 'run tests/old_files/make.py'
+
+
+@pytest.mark.parametrize('name', sorted(path.parent.name for path in OLD.glob('*/run.json')))
+def test_a_run_goes_on(name, tool, tmp_path):
+    """With its optimizer and schedule, to where it went then."""
+    shutil.copytree(OLD / name, tmp_path, dirs_exist_ok=True)
+    tool('train.py', 'config.py', '--work-dir', 'work_dir', '--resume', 'epoch_1.pth')
+    start, end = (torch.load(file, weights_only=False)['state_dict']
+                  for file in ('epoch_1.pth', 'work_dir/epoch_3.pth'))
+    expected = load_file('weights.safetensors')
+    assert end.keys() == expected.keys()
+    for key, value in expected.items():
+        torch.testing.assert_close(end[key], value, rtol=1e-3, atol=1e-3)
+    assert max((expected[key] - start[key]).abs().max() for key in start if start[key].is_floating_point()) > 0.01
 
 
 def test_they_are_small():
