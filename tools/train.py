@@ -16,8 +16,10 @@ from mmscalenet.engine import (
     full_type,
     last_whole_checkpoint,
     load_config,
+    name_endings,
     name_missing_files,
     one_line_errors,
+    one_run,
     remove_temporary,
     require,
 )
@@ -94,12 +96,12 @@ def main() -> None:
     check_amp(cfg)
     if args.auto_scale_lr:
         scale_lr(cfg)
-    if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
-        resume(cfg, args.resume or 'auto')
-    if os.environ['LOCAL_RANK'] == '0':
-        for folder in {Path(cfg.work_dir), checkpoint_folder(cfg.work_dir, checkpoint_hook(cfg))}:
-            remove_temporary(folder)
-    with name_missing_files(cfg):
+    with one_run(cfg.work_dir), name_endings(cfg.work_dir, alone=cfg.launcher == 'none'), name_missing_files(cfg):
+        if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
+            resume(cfg, args.resume or 'auto')
+        if os.environ['LOCAL_RANK'] == '0':
+            for folder in {Path(cfg.work_dir), checkpoint_folder(cfg.work_dir, checkpoint_hook(cfg))}:
+                remove_temporary(folder)
         build_runner(cfg).train()
 
 

@@ -45,6 +45,7 @@ class NamingCompose(Compose):
     def __init__(self, pipeline: Compose, is_coco: bool = False) -> None:
         self.transforms = pipeline.transforms
         self.is_coco = is_coco
+        self.first: tuple[int, str] | None = None
 
     def __call__(self, data: dict) -> dict | None:
         for transform in self.transforms:
@@ -59,11 +60,22 @@ class NamingCompose(Compose):
                 raise UsageError(_cannot_load(data, error)) from error
             if data is None:
                 return None
-            if self.is_coco and 'img' in data and not had_image:
-                _check_size(data)
+            if 'img' in data and not had_image:
+                self._check_channels(data)
+                if self.is_coco:
+                    _check_size(data)
             if 'gt_seg_map' in data and not had_map:
                 _check_map(data)
         return data
+
+    def _check_channels(self, data: dict) -> None:
+        """As many as the image that was loaded first; one channel goes with any number."""
+        if getattr(data['img'], 'ndim', 0) != 3 or (channels := data['img'].shape[2]) == 1:
+            return
+        self.first = self.first or (channels, _record(data))
+        if channels != self.first[0]:
+            raise UsageError(f'{_record(data)} has {channels} channels, and {self.first[1]} has {self.first[0]}. '
+                             "Convert one of them, or have LoadImageFromFile do it: color_type='color'.")
 
 
 def parts_of(dataset: Any) -> Iterator[Any]:

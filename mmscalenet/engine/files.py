@@ -29,6 +29,9 @@ def whole_file(path: str | Path) -> Iterator[Path]:
         with open(temporary, 'rb') as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        error.filename = error.filename or str(path)  # of a disk that is full the system names no file
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -1,8 +1,10 @@
 """Ours against the attention of all three libraries, with the same weights."""
 import copy
+from functools import partial
 
 import pytest
 import torch
+from functorch.compile import aot_module_simplified, make_boxed_func
 from mmdet.models.backbones.swin import ShiftWindowMSA as MMDetMSA
 from mmengine.utils import digit_version
 from mmpretrain.models.utils.attention import ShiftWindowMSA as MMPretrainMSA
@@ -146,6 +148,22 @@ def test_a_compiled_model_has_the_same_gradients(fresh_compiler):
         grads.append([parameter.grad.clone() for parameter in model.parameters()])
     for left, right in zip(*grads, strict=True):
         torch.testing.assert_close(left, right)
+
+
+@pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'),
+                    reason='its compiler refuses a loop over a module with an __iter__ of its own')
+def test_a_compiled_graph_sorts_no_table(fresh_compiler):
+    """It makes the tables of windows anew at every position."""
+    model = build_scalenet('mmdet-swin', depths=(2, 2), num_heads=(1, 2), strides=(4, 2), out_indices=(0, 1))
+    found = []
+
+    def look(graph, inputs):
+        found.extend(str(node.target) for node in graph.graph.nodes)
+        return make_boxed_func(graph.forward)
+
+    compiled = torch.compile(model.eval(), backend=partial(aot_module_simplified, fw_compiler=look))
+    compiled(torch.randn(1, 3, 50, 93))
+    assert any('scatter' in name for name in found) and not any('sort' in name for name in found)
 
 
 def test_masks_made_in_inference_mode_serve_training():

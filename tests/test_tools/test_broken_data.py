@@ -1,5 +1,7 @@
 """Data that is broken: training and testing end with one line that names file and record."""
 import json
+import struct
+import zlib
 
 import cv2
 import numpy as np
@@ -22,6 +24,35 @@ def test_image(task, file, content, fields, data, write_config, tool, capfd):
     line = refused(tool, capfd, 'train.py', write_config(fields(task)))
     assert f'the image "{path}"' in line and f'({path.stat().st_size} bytes) cannot be loaded' in line
     assert 'copy or download it again' in line.lower() and ('(id 3)' in line) == (task == 'det')
+
+
+def huge() -> bytes:
+    """A PNG file of 100 bytes that says it has 70,000 x 70,000 pixels."""
+    def part(kind: bytes, content: bytes) -> bytes:
+        return struct.pack('>I', len(content)) + kind + content + struct.pack('>I', zlib.crc32(kind + content))
+
+    header = struct.pack('>IIBBBBB', 70000, 70000, 8, 2, 0, 0, 0)
+    return b'\x89PNG\r\n\x1a\n' + part(b'IHDR', header) + part(b'IDAT', zlib.compress(b'')) + part(b'IEND', b'')
+
+
+@pytest.mark.parametrize('task', ['cls', 'seg'])
+def test_huge_image(task, fields, data, write_config, tool, capfd):
+    path = data / dict(cls='cls/class1/3.png', seg='seg/images/3.png')[task]
+    path.write_bytes(huge())
+    line = refused(tool, capfd, 'train.py', write_config(fields(task)))
+    assert f'the image "{path}"' in line and 'cannot be loaded' in line
+
+
+def test_other_number_of_channels(fields, data, write_config, tool, capfd):
+    """Where the pipeline takes files as they are; by default it makes three channels of them."""
+    path = data / 'cls/class1/3.png'
+    for shape in ((32, 32), (32, 32, 4)):
+        cv2.imwrite(str(path), np.full(shape, 90, np.uint8))
+        tool('train.py', write_config(fields('cls')))
+    fields = fields('cls')
+    fields['train_dataloader']['dataset']['pipeline'][0]['color_type'] = 'unchanged'
+    line = refused(tool, capfd, 'train.py', write_config(fields))
+    assert f'"{path}" has 4' in line and 'has 3' in line and "color_type='color'" in line
 
 
 def test_image_in_wrappers_and_workers(fields, data, write_config, tool, capfd):

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch 2.1 has none, and compiles no such model
@@ -53,13 +52,16 @@ def window_kinds(rows: int, columns: int, device: torch.device) -> Tensor:
 def window_order(height: int, width: int, size: int, shift: int,
                  device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """Where tokens go: the token at every place of the windows, the places of padding, the place of every token."""
-    length = height * width
-    tokens = torch.arange(length, device=device).view(height, width)
-    tokens = F.pad(tokens, (0, -width % size, 0, -height % size), value=length)
+    length, rows, columns = height * width, -(-height // size), -(-width // size)
+    total = rows * columns * size**2
+    # padding is numbered behind the tokens
+    below = torch.arange(length + height * (columns * size - width), total, device=device).view(-1, columns * size)
+    right = torch.arange(length, total - below.numel(), device=device).view(height, -1)
+    tokens = torch.cat([torch.cat([torch.arange(length, device=device).view(height, width), right], 1), below])
     tokens = tokens.roll((-shift, -shift), (0, 1))
-    rows, columns = -(-height // size), -(-width // size)
     order = tokens.view(rows, size, columns, size).transpose(1, 2).flatten()
-    places = order.argsort()  # those of padding come last
+    # no argsort: a compiled graph does this again at every position
+    places = torch.empty_like(order).scatter(0, order, torch.arange(total, device=device))
     return order % length, places[length:], places[:length]
 
 

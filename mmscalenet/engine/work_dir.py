@@ -1,0 +1,45 @@
+"""A work directory belongs to one run at a time."""
+import fcntl
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from .errors import UsageError
+
+
+@contextmanager
+def one_run(work_dir: str) -> Iterator[None]:
+    """Keep other runs out of ``work_dir``: two would write the same checkpoints over each other.
+
+    Of several processes the first keeps it for all. The mark is a lock on the file ``.running``, which is gone with the
+    process, however that ends.
+
+    Raises:
+        UsageError: If another process has it; or if nothing can be written there.
+    """
+    if int(os.environ.get('RANK', 0)):
+        yield
+        return
+    path = Path(work_dir) / '.running'
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = open(path, 'a+')  # noqa: SIM115  open as long as the run goes on
+    except OSError as error:
+        raise UsageError(f'nothing can be written into the work directory "{work_dir}" ({error.strerror}): name '
+                         'another one with --work-dir.') from error
+    with file:
+        try:
+            # lockf, not flock: that one would also be held by the workers of a loader whose run was killed
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            file.seek(0)
+            raise UsageError(f'the work directory "{work_dir}" is used by another run ({file.read().strip()}): wait '
+                             'for its end, or name another one with --work-dir.') from None
+        except OSError:
+            pass  # a file system without locks
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()}\n')
+        file.flush()
+        yield
