@@ -13,8 +13,8 @@ except (ImportError, OSError) as error:  # a broken shared library raises OSErro
     if not {'mmscalenet.doctor', 'doctor'} & set(sys.orig_argv):
         absent = missing()
         reason = f'not installed: {", ".join(absent)}' if absent else error
-        raise ImportError(f'mmscalenet cannot be imported, {reason}; `python -m mmscalenet.doctor` says how to get what '
-                          'is missing') from (None if absent else error)
+        raise ImportError(f'mmscalenet cannot be imported, {reason}; `python -m mmscalenet.doctor` says how to get it'
+                          ) from (None if absent else error)
 else:
     warn_untested()
 

@@ -46,9 +46,19 @@ def read_config(path: str, options: dict | None = None) -> Config:
     except FileNotFoundError as error:
         raise UsageError(f'config "{path}" builds on a file that does not exist: {error}. Mend its _base_.') from error
     cfg.merge_from_dict(options or {})
+    use_scope_of_library(cfg)
+    return cfg
+
+
+def use_scope_of_library(cfg: Config) -> None:
+    """Let the unscoped classes of a config be those of its model's library.
+
+    Where it inherits from ``'mmscalenet::...'``, mmengine marks parts as of our scope, in which no library's are found.
+    """
+    if 'mmscalenet::' in cfg.text:
+        _drop_our_scope(cfg._cfg_dict)
     if library_of(cfg):
         cfg.default_scope = library_of(cfg)
-    return cfg
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -104,6 +114,14 @@ def datasets(cfg: Config, splits: Iterable[str] = ('train', 'val', 'test')) -> I
         if isinstance(dataset, dict):
             yield dataset
             waiting += [dataset.get('dataset'), *(dataset.get('datasets') or [])]
+
+
+def _drop_our_scope(part: dict | list | tuple) -> None:
+    if isinstance(part, dict) and part.get('_scope_') == 'mmscalenet':
+        del part['_scope_']
+    for value in part.values() if isinstance(part, dict) else part:
+        if isinstance(value, (dict, list, tuple)):
+            _drop_our_scope(value)
 
 
 def _similar(path: str) -> str:
