@@ -11,13 +11,14 @@ import argparse
 import gc
 import json
 import sys
+from functools import cache
 from pathlib import Path
 
 import yaml
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
-from mmscalenet.engine import read_config, whole_file
+from mmscalenet.engine import library_of, read_config, whole_file
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / 'tools/analysis_tools'))
@@ -79,18 +80,25 @@ def log_of(path: Path) -> tuple[dict[str, float], str]:
     return ({'accuracy/top1': runs[0]['top1'][-1]}, str(raw.relative_to(ROOT))) if runs else ({}, '')
 
 
+@cache
+def counts(model: str, library: str, image: tuple[int, int, int]) -> dict[str, int]:
+    """Of a model as it stands in a config; configs that only train it in another way share it."""
+    built = build(Config.fromstring(f'model = {model}\ndefault_scope = {library!r}', '.py'))
+    found = {'Parameters': sum(parameter.numel() for parameter in built.parameters()),
+             'FLOPs': count_multiply_adds(built, image)}
+    del built
+    gc.collect()  # as in get_flops.py
+    return found
+
+
 def entry(path: Path, collection: str, shape: tuple[int, int] | None) -> dict:
     """What a metafile says of a config."""
     cfg = read_config(str(path))
     size = shape or default_shape(cfg)
     image = (cfg.model.backbone.get('in_channels', 3), size[0], size[-1])
-    model = build(cfg)
-    metadata = {
-        'Training Data': dataset_of(cfg), **length_of(cfg), 'Image': 'x'.join(map(str, image)),
-        'Parameters': sum(parameter.numel() for parameter in model.parameters()),
-        'FLOPs': count_multiply_adds(model, image)}
-    del model
-    gc.collect()  # as in get_flops.py
+    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    metadata = {'Training Data': dataset_of(cfg), **length_of(cfg), 'Image': 'x'.join(map(str, image)),
+                **counts(repr(cfg.model.to_dict()), library_of(cfg), image)}
     last, raw = log_of(path)
     results = [
         dict(Task=task, Dataset=metadata['Training Data'], Metrics={metric: round(factor * last[key], decimals)})
