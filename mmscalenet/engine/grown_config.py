@@ -50,7 +50,7 @@ def read_base(path: str) -> Config:
         UsageError: If it does not exist, or no plain config can inherit from it.
     """
     if '::' not in path:
-        path = read_config(path).filename  # says what is missing
+        path = os.path.abspath(read_config(path).filename)  # says what is missing
     try:
         cfg = Config.fromstring(f'_base_ = {path!r}', '.py')
     except (FileNotFoundError, ImportError, KeyError, ValueError) as error:
