@@ -26,8 +26,8 @@ def script_of(command: str) -> Path:
 def summary(script: Path) -> str:
     """What a script does: the first line of its docstring, or of the comment on its top."""
     text = script.read_text()
-    return (text.splitlines()[1].lstrip('# ') if script.suffix == '.sh' else ast.get_docstring(ast.parse(text))).split(
-        '\n')[0]
+    about = text.split('\n')[1].removeprefix('# ') if script.suffix == '.sh' else ast.get_docstring(ast.parse(text))
+    return about.split('\n')[0]
 
 
 def usage() -> str:
@@ -36,17 +36,17 @@ def usage() -> str:
 
 
 def main() -> None:
-    """Run the script of the command that the first argument names, with the others.
+    """Run the script of the command that the first argument names, with the others; without one, list all.
 
     Raises:
-        SystemExit: With the usage if there is no command, with a line if there is none of this name.
+        SystemExit: If there is no such command, and where the script ends with an exit code.
     """
     command, *arguments = sys.argv[1:] or ['--help']
     if command in ('-h', '--help'):
         print(usage())
         return
     if command not in COMMANDS:
-        print(f'error: mmscalenet has no command "{command}". Without one, it lists all.', file=sys.stderr)
+        print(f'error: mmscalenet has no command "{command}"; `mmscalenet` alone lists all.', file=sys.stderr)
         sys.exit(2)
     if command == 'doctor':
         sys.exit(doctor.main())
@@ -55,7 +55,7 @@ def main() -> None:
         os.environ['PYTHON'] = sys.executable
         os.execvp('bash', ['bash', script, *arguments])
     sys.argv = [script, *arguments]
-    sys.path[0] = os.path.dirname(script)  # as Python does for a script, which imports others beside it
+    sys.path.insert(0, os.path.dirname(script))  # as Python does for a script, which imports others beside it
     runpy.run_path(script, run_name='__main__')
 
 
