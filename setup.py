@@ -27,6 +27,14 @@ setup(
     long_description_content_type='text/markdown',
     license='Apache-2.0',
     packages=find_packages(include=['mmscalenet', 'mmscalenet.*']),
+    # mmscalenet/.mim holds links to configs, tools and model-index.yml; what is built holds the files, where mim and
+    # mmengine ('mmscalenet::...') look for them
+    package_data={
+        'mmscalenet': ['.mim/model-index.yml', '.mim/configs/**/*.py', '.mim/configs/*/metafile.yml',
+                       '.mim/tools/**/*.py', '.mim/tools/*.sh']
+    },
+    exclude_package_data={'mmscalenet': ['.mim/tools/dev/*', '.mim/tools/study/*']},
+    entry_points={'console_scripts': ['mmscalenet = mmscalenet.__main__:main']},
     python_requires='>=3.10',
     # Light on purpose: torch and the OpenMMLab packages are what the user already has, under either name.
     install_requires=['packaging'],

@@ -2,6 +2,7 @@
 import sys
 import warnings
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from typing import NamedTuple
 
 from packaging.version import Version
@@ -49,6 +50,11 @@ def installed(package: str) -> list[Installed]:
         except PackageNotFoundError:
             pass
     return found
+
+
+def missing() -> list[str]:
+    """The packages without which nothing runs here and that are not to be found."""
+    return [package for package in PACKAGES if package not in OPTIONAL and find_spec(package) is None]
 
 
 def untested() -> list[str]:

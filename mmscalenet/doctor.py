@@ -1,4 +1,4 @@
-"""Say what is installed, whether it works, and which command cures what does not: ``python -m mmscalenet.doctor``.
+"""Say what is installed, whether it works, and which command cures what does not: ``mmscalenet doctor``.
 
 Imports nothing heavy itself: every check runs in a process of its own, so that one that crashes is a finding.
 """
@@ -123,7 +123,7 @@ def main() -> int:
     if works['torch'] and works['mmcv']:
         doctor.check('mmcv.ops', OPS, install_command('mmcv'))
     if works['torch'] and works['mmengine'] and works['mmcv']:
-        doctor.check('mmscalenet', MMSCALENET, 'make install, or "pip install -e ." in its folder')
+        doctor.check('mmscalenet', MMSCALENET, 'make install, or pip install of its folder or wheel')
     for line in untested():
         doctor.say('warning', f'not tested with {line}')
     print('everything needed works' if not doctor.problems else f'{doctor.problems} problem(s), see above')

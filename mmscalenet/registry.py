@@ -1,4 +1,5 @@
 """Registries of scope 'mmscalenet': children of mmengine's, so that any config can write ``type='mmscalenet.X'``."""
+from mmengine.config.utils import MODULE2PACKAGE
 from mmengine.registry import DATASETS as MMENGINE_DATASETS
 from mmengine.registry import FUNCTIONS as MMENGINE_FUNCTIONS
 from mmengine.registry import HOOKS as MMENGINE_HOOKS
@@ -8,6 +9,8 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS as MMENGINE_OPTIM_WRAPP
 from mmengine.registry import TRANSFORMS as MMENGINE_TRANSFORMS
 from mmengine.registry import WEIGHT_INITIALIZERS as MMENGINE_WEIGHT_INITIALIZERS
 from mmengine.registry import Registry
+
+MODULE2PACKAGE['mmscalenet'] = 'mmscalenet'  # mmengine inherits from packages it knows: _base_ = 'mmscalenet::...'
 
 MODELS = Registry('model', parent=MMENGINE_MODELS, scope='mmscalenet', locations=['mmscalenet.models'])
 ADAPTERS = Registry('adapter', scope='mmscalenet', locations=['mmscalenet.expansion'])

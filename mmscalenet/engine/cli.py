@@ -7,6 +7,8 @@ from pathlib import Path
 
 from mmengine.config import Config, DictAction
 
+from mmscalenet.paths import MIM
+
 from .errors import UsageError
 
 LIBRARIES = ('mmpretrain', 'mmdet', 'mmseg')
@@ -29,22 +31,34 @@ def read_config(path: str, options: dict | None = None) -> Config:
     A config in mmengine's newer style names classes and no ``default_scope``; it gets that of its model's library.
 
     Args:
-        path (str): The config file.
+        path (str): The config file. One that is not there is looked for among those of this package, with or without
+            the leading ``configs/``.
         options (dict, optional): Settings by their dotted names. Defaults to None.
 
     Raises:
         UsageError: If the config, or one that it builds on, does not exist.
     """
-    if not os.path.isfile(path):
+    found = next((str(file) for file in (path, MIM / path, MIM / 'configs' / path) if os.path.isfile(file)), None)
+    if found is None:
         raise UsageError(f'config "{path}" does not exist. {_similar(path)}')
     try:
-        cfg = Config.fromfile(path)
+        cfg = Config.fromfile(found)
     except FileNotFoundError as error:
         raise UsageError(f'config "{path}" builds on a file that does not exist: {error}. Mend its _base_.') from error
     cfg.merge_from_dict(options or {})
+    use_scope_of_library(cfg)
+    return cfg
+
+
+def use_scope_of_library(cfg: Config) -> None:
+    """Let the unscoped classes of a config be those of its model's library.
+
+    Where it inherits from ``'mmscalenet::...'``, mmengine marks parts as of our scope, in which no library's are found.
+    """
+    if 'mmscalenet::' in cfg.text:
+        _drop_our_scope(cfg._cfg_dict)
     if library_of(cfg):
         cfg.default_scope = library_of(cfg)
-    return cfg
 
 
 def load_config(args: argparse.Namespace) -> Config:
@@ -102,8 +116,16 @@ def datasets(cfg: Config, splits: Iterable[str] = ('train', 'val', 'test')) -> I
             waiting += [dataset.get('dataset'), *(dataset.get('datasets') or [])]
 
 
+def _drop_our_scope(part: dict | list | tuple) -> None:
+    if isinstance(part, dict) and part.get('_scope_') == 'mmscalenet':
+        del part['_scope_']
+    for value in part.values() if isinstance(part, dict) else part:
+        if isinstance(value, (dict, list, tuple)):
+            _drop_our_scope(value)
+
+
 def _similar(path: str) -> str:
-    root = Path(__file__).resolve().parents[2] / 'configs'
+    root = (MIM / 'configs').resolve()
     configs = {file.name: file for file in root.rglob('*.py') if '_base_' not in file.parts}
     close = difflib.get_close_matches(Path(path).with_suffix('.py').name, configs, n=3)
     if not close:

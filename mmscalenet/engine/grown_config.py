@@ -7,7 +7,7 @@ from mmengine.config import Config
 
 from mmscalenet.expansion.families import is_known, known_families
 
-from .cli import LIBRARIES, full_type, library_of, read_config
+from .cli import LIBRARIES, full_type, library_of, read_config, use_scope_of_library
 from .errors import UsageError
 
 #: Class of a backbone -> the one that grows it; others grow with ``ScaleNet``.
@@ -50,8 +50,7 @@ def read_base(path: str) -> Config:
         UsageError: If it does not exist, or no plain config can inherit from it.
     """
     if '::' not in path:
-        read_config(path)  # says what is missing
-        path = os.path.abspath(path)
+        path = os.path.abspath(read_config(path).filename)  # says what is missing
     try:
         cfg = Config.fromstring(f'_base_ = {path!r}', '.py')
     except (FileNotFoundError, ImportError, KeyError, ValueError) as error:
@@ -59,8 +58,7 @@ def read_base(path: str) -> Config:
     except RuntimeError:  # mmengine's, of configs that import classes
         raise UsageError(f'config "{path}" is of mmengine\'s newer style, which a plain config cannot inherit from. '
                          'Give the work directory of its run, which keeps a plain one.') from None
-    if library_of(cfg):  # also where a work directory's names classes by their modules
-        cfg.default_scope = library_of(cfg)
+    use_scope_of_library(cfg)  # also where a work directory's names classes by their modules
     return cfg
 
 

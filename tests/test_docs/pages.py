@@ -73,7 +73,8 @@ class Workplace:
         self.port = free_port()
         commands = folder / 'commands'
         commands.mkdir()
-        for name, text in (('srun', SRUN), ('scontrol', '#!/bin/bash\necho localhost\n')):
+        for name, text in (('srun', SRUN), ('scontrol', '#!/bin/bash\necho localhost\n'),
+                           ('mmscalenet', '#!/bin/bash\nexec python -m mmscalenet "$@"\n')):
             (commands / name).write_text(text)
             (commands / name).chmod(0o755)
         self.env = {name: value for name, value in os.environ.items() if name != 'PYTHON'} | dict(
