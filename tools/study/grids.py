@@ -255,6 +255,12 @@ def pretrained(family: str, seed: int) -> list[Run]:
     ]
 
 
+def rates(family: str, seed: int) -> list[Run]:
+    """The base's learning rate, by short runs: ``pretrained`` takes the best."""
+    arms = Arms(f't3_{family}_rates', family, seed)
+    return [arms.scratch(f'base, lr x{lr:g}', {}, lr=lr, until=0.5, decay=0.075) for lr in (0.1, 0.3, 1)]
+
+
 def _every_seed(make: Callable[[str, int], list[Run]], family: str, seeds: range = SEEDS) -> Callable[[], list[Run]]:
     return lambda: [run for seed in seeds for run in make(family, seed)]
 
@@ -271,4 +277,5 @@ GRIDS |= {
     't1_deit_shallow': _every_seed(shallow, 'deit'),
     't1_deit_regime': _every_seed(regime, 'deit'),
     't1_deit_regime_few': _every_seed(regime_few, 'deit'),
+    't3_dinov2_rates': _every_seed(rates, 'dinov2', range(1)),
     't3_dinov2': _every_seed(pretrained, 'dinov2', range(3))}
