@@ -1,3 +1,4 @@
+# Expected: accuracy/top1 82.48 +- 1
 _base_ = [
     '../_base_/models/deit_mini.py',
     '../_base_/datasets/fashion_mnist.py',
