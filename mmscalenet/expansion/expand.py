@@ -42,7 +42,7 @@ def expand(backbone: nn.Module,
            inject: bool = False,
            unshare: str | None = None,
            freeze: str | None = None,
-           with_cp: bool = False,
+           with_cp: bool | str = False,
            drop_path_rate: float | None = None) -> nn.Module:
     """Expand a backbone in depth: ScaleNet, arXiv 2510.18431.
 
@@ -82,7 +82,8 @@ def expand(backbone: nn.Module,
             2204.07154). Defaults to None.
         freeze (str, optional): 'base' trains only what positions own, and the copies of ``share=False``. Defaults to
             None: train all, as the paper.
-        with_cp (bool): Recompute each position in the backward pass to save memory. Defaults to False.
+        with_cp (bool | str): Recompute each position in the backward pass to save memory. 'light' recomputes norms and
+            activations alone, which costs next to no time. Defaults to False.
         drop_path_rate (float, optional): Stochastic depth of the last position; it grows linearly from 0 over the
             positions. Defaults to None: the rate of the base's last block.
 
@@ -143,7 +144,7 @@ def expand(backbone: nn.Module,
     for name, (owner, attribute) in owners.items():
         container = containers[name]
         for block in container.blocks:
-            prepare_block(block, with_cp or checkpoints_itself(block))
+            prepare_block(block, with_cp is True or checkpoints_itself(block))
         container.positions.to(next(container.blocks[0].parameters()))  # device and dtype
         container.train(backbone.training)
         setattr(owner, attribute, container)

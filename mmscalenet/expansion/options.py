@@ -9,6 +9,7 @@ from mmscalenet.registry import ADAPTERS
 from .adapters import Adapter
 from .families import runs_of, runs_once, window_period
 from .layer_map import LAYER_MAPS, added_positions, build_layer_map
+from .recompute import LIGHT
 
 ALLOWED_UNSHARE = (None, 'norms')
 ALLOWED_FREEZE = (None, 'base')
@@ -22,9 +23,11 @@ def check_options(adapter: object, share: object, gate: object, inject: object, 
     if adapter is not None and adapter_class(adapter) is None:
         raise ValueError(f'adapter={adapter!r} is not allowed; allowed are None or a dict whose type is one of '
                          f'{sorted(ADAPTERS.module_dict)} or a subclass of Adapter')
-    for name, value in (('share', share), ('inject', inject), ('with_cp', with_cp)):
+    for name, value in (('share', share), ('inject', inject)):
         if not isinstance(value, bool):
             raise ValueError(f'{name}={value!r} is not allowed; give True or False')
+    if not isinstance(with_cp, bool) and with_cp != LIGHT:
+        raise ValueError(f'with_cp={with_cp!r} is not allowed; give True, False or {LIGHT!r}')
     if gate not in (None, SUB_STEPS) and not is_finite(gate):
         raise ValueError(f'gate={gate!r} is not allowed; give None, {SUB_STEPS!r} or a finite number, e.g. 0 for a '
                          'lossless start')

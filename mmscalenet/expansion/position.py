@@ -14,6 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .adapters import Adapter
 from .blocks import Branches, Split, kind_of
+from .recompute import LIGHT, cheap_recomputed
 
 
 class Position(BaseModule):
@@ -37,12 +38,13 @@ class Position(BaseModule):
         own_norms (Sequence[str]): Names of the block's norms of which the position has copies of its own. Defaults to
             none.
         drop_path (float): Probability to drop a branch of a sample in training. Defaults to 0.
-        with_cp (bool): Recompute the position in the backward pass instead of storing it. Defaults to False.
+        with_cp (bool | str): Recompute the position in the backward pass instead of storing it; 'light': its norms and
+            activations alone. Defaults to False.
     """
 
     def __init__(self, block: nn.Module, adapter: Adapter | None = None, gate: float | None = None,
                  divide: bool = False, inject: bool = False, own_norms: Sequence[str] = (), drop_path: float = 0.,
-                 with_cp: bool = False) -> None:
+                 with_cp: bool | str = False) -> None:
         super().__init__()
         #: The list of positions and the name of the block in it, in a tuple, which registers no module.
         self.place: tuple[nn.Module, str] | None = None
@@ -136,19 +138,28 @@ class Position(BaseModule):
         # the factors from outside, as the net may have another depth when the position is recomputed
         ways = {Split: self._run, Branches: self._run_branches, type(None): self._run_whole}
         run = partial(ways[type(self.kind)], self.factors())
-        if self.with_cp and torch.is_grad_enabled():
+        if self.with_cp == LIGHT and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+            # a compiler decides by itself what to compute again
+            with cheap_recomputed(block, self, before_linear=self._norms(block)):
+                return run(block, x, *args, **kwargs)
+        if self.with_cp is True and torch.is_grad_enabled():
             # the reentrant kind fails under DDP once a block is used twice
             return checkpoint(run, block, x, *args, use_reentrant=False, **kwargs)
         return run(block, x, *args, **kwargs)
+
+    def _norms(self, block: nn.Module) -> list[nn.Module]:
+        """The norms of the two branches, where it is known that they begin with them: the block's or its own."""
+        if not isinstance(self.kind, Split):
+            return []
+        own = self.own_norms()
+        return [own.get(name) or getattr(block, name) for name in (self.kind.norm1, self.kind.norm2)]
 
     def _run(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args) -> Tensor:
         split, adapter = self.kind, self.adapter
         attn, ffn = block.attn, block.ffn
         if adapter is not None and (weights := adapter.weights(block)):
             attn, ffn = _Rebound(attn, 'attn.', weights), _Rebound(ffn, 'ffn.', weights)
-        own = self.own_norms()
-        norm1, norm2 = (own.get(name) or getattr(block, name) for name in (split.norm1, split.norm2))
-
+        norm1, norm2 = self._norms(block)
         attention = partial(split.attention, attn)
         if self.around_attention is not None:
             attention = partial(self.around_attention, attention)

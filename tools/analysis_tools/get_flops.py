@@ -15,7 +15,7 @@ import gc
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from mmengine.config import Config, ConfigDict, DictAction
 from mmengine.logging import MMLogger
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.structures import BaseDataElement
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from mmscalenet.engine import (
@@ -36,6 +37,7 @@ from mmscalenet.engine import (
     use_depth,
     whole_file,
 )
+from mmscalenet.expansion.recompute import LIGHT
 
 
 def build(cfg: Config, backbone: bool = False) -> nn.Module:
@@ -50,15 +52,14 @@ def build(cfg: Config, backbone: bool = False) -> nn.Module:
         raise UsageError(f'the config is refused: {error}') from error
 
 
-def run(model: nn.Module, images: torch.Tensor) -> None:
+def run(model: nn.Module, images: torch.Tensor) -> object:
     """One forward pass of a backbone or of a whole model; data samples carry only what a detector asks for."""
     if not hasattr(model, 'data_preprocessor'):
-        model(images)
-        return
+        return model(images)
     shape = tuple(images.shape[2:])
     sample = BaseDataElement(metainfo=dict(img_shape=shape, ori_shape=shape, pad_shape=shape, batch_input_shape=shape,
                                            scale_factor=(1., 1.)))
-    model(images, [sample.clone() for _ in images], mode='tensor')
+    return model(images, [sample.clone() for _ in images], mode='tensor')
 
 
 @contextmanager
@@ -127,9 +128,22 @@ def count_activation_bytes(model: nn.Module, shape: tuple[int, int, int]) -> int
     """Bytes an image adds to what autograd keeps for the backward pass of a training step; arguments as above."""
     model.train()
     batch = 2  # as batch norm needs more than one value
+    images = random_images(model, batch, shape)
+    if any(getattr(module, 'with_cp', None) == LIGHT for module in model.modules()):
+        return _bytes_left_by(lambda: run(model, images)) // batch
     with keeping(model) as kept:
-        run(model, random_images(model, batch, shape))
+        run(model, images)
     return sum(storage.nbytes() for storage in kept.values()) // batch
+
+
+def _bytes_left_by(forward: Callable[[], object]) -> int:
+    """What has been allocated and not freed on the CPU when ``forward`` is done, its outputs included: where positions
+    decide by themselves what autograd keeps, nobody else can collect it."""
+    forward()  # what is made once
+    gc.collect()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+        outputs = forward()  # noqa: F841  holds the graph
+    return sum(event.self_cpu_memory_usage for event in profiler.key_averages())
 
 
 def table(rows: list[dict[str, str]]) -> str:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from mmengine.model import BaseModule
 from torch import Tensor
 
-from .windows import edge_masks, from_windows, to_windows, window_kinds, window_order
+from .windows import TokensToWindows, edge_masks, from_windows, window_kinds, window_order
 
 #: The parents whose attention can be replaced, and the one kind of window attention inside that is.
 PARENTS = tuple(f'{module}.{name}' for module in (
@@ -32,6 +32,7 @@ class WindowAttention(BaseModule):
         self.shift_size = parent.shift_size
         # mmdet and mmseg always pad a map that is smaller than the window
         self.pad_small_map = getattr(parent, 'pad_small_map', True)
+        self.to_windows = TokensToWindows()
         self.w_msa = parent.w_msa
         self.drop = parent.drop
 
@@ -51,7 +52,7 @@ class WindowAttention(BaseModule):
             raise ValueError(f'query has {length} tokens, and hw_shape={(height, width)} means {height * width}')
         size, shift = self.window_size, self._shift(height, width)
         places = window_order(height, width, size, shift, query.device)
-        x = to_windows(query, places).view(-1, size * size, channels)
+        x = self.to_windows(query, places).view(-1, size * size, channels)
         x = self._attend(x, -(-height // size), -(-width // size), shift)
         return self.drop(from_windows(x.view(batch, -1, channels), places))
 

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import torch.nn as nn
 from torch import Tensor
 
-from .windows import from_windows, to_windows, window_order
+from .windows import TokensToWindows, from_windows, window_order
 
 #: Rows and columns of the tokens of the image that runs in this thread, for parents that do not hand them on.
 _IMAGE = threading.local()
@@ -21,6 +21,7 @@ class WindowedTokens(nn.Module):
     def __init__(self, size: int) -> None:
         super().__init__()
         self.size = size
+        self.to_windows = TokensToWindows()
 
     @property
     def hw_shape(self) -> tuple[int, int]:
@@ -37,7 +38,7 @@ class WindowedTokens(nn.Module):
         if length != height * width:
             raise ValueError(f'{length} tokens are no map of {height}x{width}')
         places = window_order(height, width, self.size, 0, x.device)
-        out = attention(to_windows(x, places).view(-1, self.size**2, channels))
+        out = attention(self.to_windows(x, places).view(-1, self.size**2, channels))
         return from_windows(out.reshape(batch, -1, channels), places)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import lru_cache, wraps
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 _is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch 2.1 has none, and compiles no such model
 
@@ -107,12 +107,18 @@ class FromWindows(torch.autograd.Function):
         return ToWindows.apply(grad, *ctx.saved_tensors), None, None, None
 
 
-def to_windows(x: Tensor, places: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """Tokens (B, L, C) into the order of windows, padding included; ``places`` is what :func:`window_order` gives."""
-    # a trace to be saved (TorchScript, ONNX) can hold operators of torch alone
-    return _to_windows(x, *places[:2]) if torch.jit.is_tracing() else ToWindows.apply(x, *places)
+class TokensToWindows(nn.Module):
+    """Tokens (B, L, C) into the order of windows, padding included; ``places`` is what :func:`window_order` gives.
+
+    A module, so that ``with_cp='light'`` finds it.
+    """
+    only_moves = True
+
+    def forward(self, x: Tensor, places: tuple[Tensor, Tensor, Tensor]) -> Tensor:
+        # a trace to be saved (TorchScript, ONNX) can hold operators of torch alone
+        return _to_windows(x, *places[:2]) if torch.jit.is_tracing() else ToWindows.apply(x, *places)
 
 
 def from_windows(x: Tensor, places: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """The way back from :func:`to_windows`; padding is dropped."""
+    """The way back from :class:`TokensToWindows`; padding is dropped."""
     return x.index_select(1, places[2]) if torch.jit.is_tracing() else FromWindows.apply(x, *places)

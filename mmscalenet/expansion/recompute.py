@@ -1,0 +1,98 @@
+"""Less kept for the backward pass: what norms and activations give is computed again where it is cheap.
+
+A linear layer keeps its input. Behind a norm or an activation that is a second copy of what the norm or the activation
+keeps itself: of an FFN's 4 C and 4 C numbers a token, and of a norm's C and C, one half each can go. As in "activation
+checkpointing" (arXiv 1604.06174), but of single functions, so that no matrix product runs twice.
+"""
+import weakref
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+import torch.nn as nn
+from torch import Tensor
+from torch.autograd.graph import saved_tensors_hooks
+from torch.func import functional_call
+
+#: The value of ``with_cp`` that asks for this.
+LIGHT = 'light'
+#: Activations by any name under which a config may ask for them.
+ACTIVATIONS = (nn.GELU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
+
+
+def is_cheap(module: nn.Module) -> bool:
+    """Whether it is a norm, an activation, or a mere move of tokens: little work for a number, and nothing random."""
+    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, *ACTIVATIONS)) or getattr(module, 'only_moves', False)
+
+
+class _Recipe(NamedTuple):
+    """How to make a tensor again; in the place of that tensor."""
+    module: nn.Module
+    tensors: dict[str, Tensor]
+    source: 'Tensor | _Recipe'
+    rest: tuple
+    autocast: torch.dtype | None
+    type: torch.dtype
+    shape: torch.Size
+
+    def __call__(self) -> Tensor:
+        source = self.source if isinstance(self.source, Tensor) else self.source()
+        mixed = dict(dtype=self.autocast, enabled=self.autocast is not None, cache_enabled=False)
+        with torch.no_grad(), torch.autocast(source.device.type, **mixed):
+            return functional_call(self.module, self.tensors, (source, *self.rest)).to(self.type).reshape(self.shape)
+
+
+@contextmanager
+def cheap_recomputed(*parts: nn.Module | None, before_linear: Sequence[nn.Module] = ()) -> Iterator[None]:
+    """Within, what norms and activations in ``parts`` give is not kept for the backward pass, which makes it again.
+
+    Args:
+        *parts (nn.Module | None): Where they are.
+        before_linear (Sequence[nn.Module]): Norms behind which linear layers come. Under mixed precision these would
+            each keep a copy of less precision; the norm gives that copy.
+
+    Gradients are the same bit by bit.
+    """
+    given: dict[int, tuple[weakref.ref, _Recipe]] = {}  # address -> what is there, and how to make it again
+
+    def note(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor | None:
+        if not output.requires_grad:
+            return None
+        mixed = _autocast_dtype(output.device.type)
+        if mixed is not None and module in before_linear:
+            output = output.to(mixed)
+        # with the tensors it has at this moment: an adapter may have put others in the place of the block's
+        recipe = _Recipe(module, dict(module.named_parameters()), pack(inputs[0].detach()), inputs[1:], mixed,
+                         output.dtype, output.shape)
+        given[output.data_ptr()] = weakref.ref(output), recipe
+        return output
+
+    def pack(tensor: Tensor) -> Tensor | _Recipe:
+        reference, recipe = given.get(tensor.data_ptr(), (None, None))
+        origin = None if reference is None else reference()
+        if origin is None or origin.data_ptr() != tensor.data_ptr() or origin.numel() != tensor.numel() \
+                or origin.dtype is not tensor.dtype or not tensor.is_contiguous() or not origin.is_contiguous():
+            return tensor
+        return recipe._replace(shape=tensor.shape)
+
+    def unpack(kept: Tensor | _Recipe) -> Tensor:
+        return kept if isinstance(kept, Tensor) else kept()
+
+    modules = {module for part in parts if part is not None for module in part.modules() if is_cheap(module)}
+    handles = [module.register_forward_hook(note) for module in modules]
+    try:
+        with saved_tensors_hooks(pack, unpack):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _autocast_dtype(device: str) -> torch.dtype | None:
+    """What mixed precision turns the inputs of linear layers into here; None where there is none."""
+    if hasattr(torch, 'get_autocast_dtype'):
+        return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
+    if device == 'cpu':  # torch before 2.4
+        return torch.get_autocast_cpu_dtype() if torch.is_autocast_cpu_enabled() else None
+    return torch.get_autocast_gpu_dtype() if torch.is_autocast_enabled() else None
