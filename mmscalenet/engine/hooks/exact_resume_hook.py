@@ -77,6 +77,8 @@ class ExactResumeHook(Hook):
         if self.batches and isinstance(runner.train_loop, EpochBasedTrainLoop):
             self.batches.epoch, self.batches.start = runner.epoch, self.start
             _count_from(runner.train_loop, self.start)
+            if self.start == len(runner.train_dataloader):  # all is done but what ends an epoch, which tells the last
+                runner.message_hub.update_info('iter', runner.iter - 1)
             self.start = 0
 
     def after_train_epoch(self, runner: Runner) -> None:
