@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .adapters import Adapter
 from .blocks import Branches, Split, kind_of
-from .recompute import LIGHT, cheap_recomputed
+from .recompute import LIGHT, InputOfLinear, cheap_recomputed
 
 
 class Position(BaseModule):
@@ -50,6 +50,7 @@ class Position(BaseModule):
         self.place: tuple[nn.Module, str] | None = None
         self.kind: Split | Branches | None = kind_of(block)
         self.with_cp = with_cp
+        self.copied = InputOfLinear() if with_cp == LIGHT else nn.Identity()
         self.drop_path = DropPath(drop_path)
         self.adapter = adapter
         #: Given the attention, its input and its own ``hw_shape``, runs the one on the other, e.g. within windows.
@@ -140,37 +141,33 @@ class Position(BaseModule):
         run = partial(ways[type(self.kind)], self.factors())
         if self.with_cp == LIGHT and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             # a compiler decides by itself what to compute again
-            with cheap_recomputed(block, self, before_linear=self._norms(block)):
+            with cheap_recomputed(block, self):
                 return run(block, x, *args, **kwargs)
         if self.with_cp is True and torch.is_grad_enabled():
             # the reentrant kind fails under DDP once a block is used twice
             return checkpoint(run, block, x, *args, use_reentrant=False, **kwargs)
         return run(block, x, *args, **kwargs)
 
-    def _norms(self, block: nn.Module) -> list[nn.Module]:
-        """The norms of the two branches, where it is known that they begin with them: the block's or its own."""
-        if not isinstance(self.kind, Split):
-            return []
-        own = self.own_norms()
-        return [own.get(name) or getattr(block, name) for name in (self.kind.norm1, self.kind.norm2)]
-
     def _run(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args) -> Tensor:
         split, adapter = self.kind, self.adapter
         attn, ffn = block.attn, block.ffn
         if adapter is not None and (weights := adapter.weights(block)):
             attn, ffn = _Rebound(attn, 'attn.', weights), _Rebound(ffn, 'ffn.', weights)
-        norm1, norm2 = self._norms(block)
+        own = self.own_norms()
+        norm1, norm2 = (own.get(name) or getattr(block, name) for name in (split.norm1, split.norm2))
         attention = partial(split.attention, attn)
         if self.around_attention is not None:
             attention = partial(self.around_attention, attention)
-        out = attention(norm1(x), *args)
+        h = norm1(x)
+        # mmseg's ViT, which does not drop, projects three copies of its input
+        out = attention(self.copied(h) if split.drops_attention else h, *args)
         out = out if factors is None else factors[0] * out
         x = x + (self.drop_path(out) if split.drops_attention else out)
         h = norm2(x)
-        out = ffn(h)
+        out = ffn(self.copied(h))
         if factors is not None:
             out = factors[1] * out
-        extra = None if adapter is None else adapter(h)
+        extra = None if adapter is None else adapter(self.copied(h))
         return x + self.drop_path(out if extra is None else out + extra)
 
     def _run_branches(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:

@@ -5,7 +5,7 @@ keeps itself: of an FFN's 4 C and 4 C numbers a token, and of a norm's C and C, 
 checkpointing" (arXiv 1604.06174), but of single functions, so that no matrix product runs twice.
 """
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -21,9 +21,21 @@ LIGHT = 'light'
 ACTIVATIONS = (nn.GELU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
 
 
+class InputOfLinear(nn.Module):
+    """Under mixed precision what a linear layer would turn its input into; else the input as it is.
+
+    A module, so that the copy is found, and made again from what is kept anyway.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = _autocast_dtype(x.device.type)
+        return x if dtype is None or x.dtype is not torch.float32 else x.to(dtype)
+
+
 def is_cheap(module: nn.Module) -> bool:
-    """Whether it is a norm, an activation, or a mere move of tokens: little work for a number, and nothing random."""
-    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, *ACTIVATIONS)) or getattr(module, 'only_moves', False)
+    """Whether it is a norm, an activation, or a mere copy of tokens: little work for a number, and nothing random."""
+    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, InputOfLinear, *ACTIVATIONS)) or getattr(
+        module, 'only_moves', False)
 
 
 class _Recipe(NamedTuple):
@@ -32,41 +44,32 @@ class _Recipe(NamedTuple):
     tensors: dict[str, Tensor]
     source: 'Tensor | _Recipe'
     rest: tuple
+    options: dict
     autocast: torch.dtype | None
-    type: torch.dtype
     shape: torch.Size
 
     def __call__(self) -> Tensor:
         source = self.source if isinstance(self.source, Tensor) else self.source()
         mixed = dict(dtype=self.autocast, enabled=self.autocast is not None, cache_enabled=False)
         with torch.no_grad(), torch.autocast(source.device.type, **mixed):
-            return functional_call(self.module, self.tensors, (source, *self.rest)).to(self.type).reshape(self.shape)
+            out = functional_call(self.module, self.tensors, (source, *self.rest), self.options)
+        return out.reshape(self.shape)
 
 
 @contextmanager
-def cheap_recomputed(*parts: nn.Module | None, before_linear: Sequence[nn.Module] = ()) -> Iterator[None]:
+def cheap_recomputed(*parts: nn.Module) -> Iterator[None]:
     """Within, what norms and activations in ``parts`` give is not kept for the backward pass, which makes it again.
-
-    Args:
-        *parts (nn.Module | None): Where they are.
-        before_linear (Sequence[nn.Module]): Norms behind which linear layers come. Under mixed precision these would
-            each keep a copy of less precision; the norm gives that copy.
 
     Gradients are the same bit by bit.
     """
     given: dict[int, tuple[weakref.ref, _Recipe]] = {}  # address -> what is there, and how to make it again
 
-    def note(module: nn.Module, inputs: tuple, output: Tensor) -> Tensor | None:
-        if not output.requires_grad:
-            return None
-        mixed = _autocast_dtype(output.device.type)
-        if mixed is not None and module in before_linear:
-            output = output.to(mixed)
-        # with the tensors it has at this moment: an adapter may have put others in the place of the block's
-        recipe = _Recipe(module, dict(module.named_parameters()), pack(inputs[0].detach()), inputs[1:], mixed,
-                         output.dtype, output.shape)
-        given[output.data_ptr()] = weakref.ref(output), recipe
-        return output
+    def note(module: nn.Module, inputs: tuple, options: dict, output: Tensor) -> None:
+        if output.requires_grad and output is not inputs[0]:
+            # with the tensors it has at this moment: an adapter may have put others in the place of the block's
+            recipe = _Recipe(module, dict(module.named_parameters()), pack(inputs[0].detach()), inputs[1:], options,
+                             _autocast_dtype(output.device.type), output.shape)
+            given[output.data_ptr()] = weakref.ref(output), recipe
 
     def pack(tensor: Tensor) -> Tensor | _Recipe:
         reference, recipe = given.get(tensor.data_ptr(), (None, None))
@@ -79,8 +82,8 @@ def cheap_recomputed(*parts: nn.Module | None, before_linear: Sequence[nn.Module
     def unpack(kept: Tensor | _Recipe) -> Tensor:
         return kept if isinstance(kept, Tensor) else kept()
 
-    modules = {module for part in parts if part is not None for module in part.modules() if is_cheap(module)}
-    handles = [module.register_forward_hook(note) for module in modules]
+    modules = {module for part in parts for module in part.modules() if is_cheap(module)}
+    handles = [module.register_forward_hook(note, with_kwargs=True) for module in modules]
     try:
         with saved_tensors_hooks(pack, unpack):
             yield

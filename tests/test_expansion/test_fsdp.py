@@ -18,6 +18,7 @@ LORA = dict(adapter=dict(type='LoRA', rank=2))
 CASES = {
     'vit': ('mmpretrain-vit', TransformerEncoderLayer, {}),
     'recomputed': ('mmpretrain-vit', TransformerEncoderLayer, dict(with_cp=True)),
+    'light': ('mmpretrain-vit', TransformerEncoderLayer, dict(with_cp='light')),
     'lora': ('mmpretrain-vit', TransformerEncoderLayer, LORA),
     'swin': ('mmdet-swin', SwinBlock, dict(gate='1/N', inject=True, unshare='norms')),
 }

@@ -1,7 +1,6 @@
 """``with_cp='light'``: norms and activations are made again for the backward pass, and nothing else changes."""
 import gc
 
-import mmscalenet
 import pytest
 import torch
 from families import FAMILIES, build_family, family_image
@@ -10,6 +9,7 @@ from parents import PARENTS, build_scalenet, flatten, image, randomise
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
+import mmscalenet
 from mmscalenet import ScaleNetDeiT, ScaleNetSwin
 
 OPTIONS = [dict(), dict(gate='1/N', unshare='norms'), dict(adapter=dict(type='LoRA', rank=2)),

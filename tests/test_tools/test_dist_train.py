@@ -61,7 +61,7 @@ def joint_gradients(two_steps, write_config, tool, tmp_path) -> dict[int, torch.
     return gradients(tmp_path / 'work_dirs/joint/epoch_2.pth')
 
 
-def halves(fields: dict, with_cp: bool) -> dict:
+def halves(fields: dict, with_cp: bool | str) -> dict:
     fields = deepcopy(fields)
     fields['train_dataloader']['batch_size'] = 4
     fields['model']['backbone']['with_cp'] = with_cp
@@ -75,7 +75,7 @@ def check(result: subprocess.CompletedProcess, work_dir: Path, expected: dict) -
     assert_same_gradients(expected, gradients(work_dir / 'epoch_2.pth'))
 
 
-@pytest.mark.parametrize('with_cp', [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('with_cp', [False, *(pytest.param(way, marks=pytest.mark.slow) for way in (True, 'light'))])
 def test_two_processes_equal_the_joint_batch(with_cp, joint_gradients, two_steps, write_config, shell, tmp_path):
     result = shell('bash', TOOLS / 'dist_train.sh', write_config(halves(two_steps, with_cp)), 2)
     check(result, tmp_path / 'work_dirs/tiny', joint_gradients)
