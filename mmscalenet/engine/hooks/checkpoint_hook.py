@@ -3,8 +3,10 @@ import os.path as osp
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import ZeroRedundancyOptimizer
 
 from ..files import WholeFileBackend
+from ..process_state import optim_wrappers
 
 
 class WholeCheckpointHook(CheckpointHook):
@@ -33,7 +35,11 @@ class WholeCheckpointHook(CheckpointHook):
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.call_hook('gather_for_checkpoint')  # of ExactResumeHook; save_checkpoint runs in one process alone
+        # save_checkpoint runs in one process alone
+        runner.call_hook('gather_for_checkpoint')  # of ExactResumeHook
+        for wrapper in optim_wrappers(runner) if self.save_optimizer else ():
+            if isinstance(wrapper.optimizer, ZeroRedundancyOptimizer):
+                wrapper.optimizer.consolidate_state_dict()
         runner.save_checkpoint(
             self.out_dir,
             filename,

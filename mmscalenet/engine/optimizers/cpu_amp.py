@@ -15,10 +15,11 @@ class CPUAmpOptimWrapper(OptimWrapper):
             Defaults to 'dynamic'.
         dtype (str | torch.dtype, optional): The same. Defaults to None.
         use_fp64 (bool): The same. Defaults to False.
+        use_fsdp (bool): The same; mmengine's ``FSDPStrategy`` sets it. Defaults to False.
         **kwargs: Arguments of ``OptimWrapper``.
     """
 
-    def __init__(self, loss_scale='dynamic', dtype=None, use_fp64=False, **kwargs) -> None:
+    def __init__(self, loss_scale='dynamic', dtype=None, use_fp64=False, use_fsdp=False, **kwargs) -> None:
         super().__init__(**kwargs)
 
     def load_state_dict(self, state_dict: dict) -> None:

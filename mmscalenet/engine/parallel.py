@@ -1,0 +1,67 @@
+"""Ways of training in several processes that cannot work: named before anything is built."""
+from mmengine.config import Config
+
+from .cli import full_type
+from .errors import UsageError
+
+
+def check_parallel(cfg: Config) -> None:
+    """Refuse what would fail in the middle of an iteration, or train something else without a word.
+
+    Args:
+        cfg (Config): The config, whose ``launcher`` is set.
+
+    Raises:
+        UsageError: If the config asks for it in several processes.
+    """
+    if cfg.get('launcher', 'none') == 'none':
+        return
+    flexible = full_type(dict(type=cfg.get('runner_type', ''))).endswith('FlexibleRunner')
+    strategy = cfg.get('strategy') or {}
+    wrapper = (strategy.get('model_wrapper') if flexible else cfg.get('model_wrapper_cfg')) or {}
+    if strategy and not flexible:
+        raise UsageError("the config has a strategy, which mmengine's Runner does not read; set "
+                         "runner_type='FlexibleRunner', or leave strategy out.")
+    if flexible and cfg.get('activation_checkpointing'):
+        raise UsageError("activation_checkpointing is read by mmengine's Runner alone, and runner_type is "
+                         "FlexibleRunner; give the backbone with_cp=True, or the strategy an "
+                         'activation_checkpointing of its own.')
+    if full_type(wrapper).endswith('FullyShardedDataParallel') and not flexible:
+        raise UsageError("mmengine's Runner initialises and saves weights after it has wrapped the model, and "
+                         'MMFullyShardedDataParallel then has shards of them alone; set '
+                         "runner_type='FlexibleRunner' and strategy=dict(type='FSDPStrategy') instead of "
+                         'model_wrapper_cfg.')
+    if wrapper.get('static_graph'):
+        _check_static(cfg)
+    if flexible and full_type(strategy).endswith('FSDPStrategy'):
+        _check_sharded(cfg)
+
+
+def _check_static(cfg: Config) -> None:
+    counts = (cfg.get('optim_wrapper') or {}).get('accumulative_counts', 1)
+    if counts > 1:
+        raise UsageError(f'static_graph=True does not go with accumulative_counts={counts}: DistributedDataParallel '
+                         'notes the graph in its first iteration, and has to sum gradients in it. Leave out one of '
+                         'them.')
+    if _hooks(cfg, 'DepthHook'):
+        raise UsageError('static_graph=True promises DistributedDataParallel that every iteration uses the same '
+                         'parameters, and DepthHook changes which; leave out static_graph.')
+
+
+def _check_sharded(cfg: Config) -> None:
+    clip = (cfg.get('optim_wrapper') or {}).get('clip_grad') or {}
+    if clip and clip.get('type', 'norm') == 'norm':
+        raise UsageError('clip_grad takes the norm of the gradients that a process has, which with FSDPStrategy is '
+                         'that of its shard: each would scale by another factor. Clip by value, '
+                         "clip_grad=dict(type='value', clip_value=...), or train with DDP.")
+    if _hooks(cfg, 'DepthHook'):
+        raise UsageError('with FSDPStrategy what does not run gets gradients of 0 in the place of none, with which '
+                         'momentum and weight decay change it: leave out DepthHook, or train with DDP.')
+    if _hooks(cfg, 'EMAHook'):
+        raise UsageError('EMAHook copies the model, and with FSDPStrategy a process has no more than its shard; leave '
+                         'the hook out, or train with DDP.')
+
+
+def _hooks(cfg: Config, name: str) -> list[dict]:
+    hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
+    return [hook for hook in hooks if isinstance(hook, dict) and full_type(hook).endswith(name)]
