@@ -120,7 +120,8 @@ def train_in_two(configs: list[Path]) -> dict[Path, str]:
         waiting = waiting[len(done):]
         if result.returncode:
             assert waiting, result.stderr[-3000:]
-            failed[waiting.pop(0)] = result.stderr
+            said = [line for line in result.stderr.splitlines() if line.startswith('[rank')]
+            failed[waiting.pop(0)] = said[-1] if said else result.stderr[-3000:]
     return failed
 
 

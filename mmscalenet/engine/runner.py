@@ -46,8 +46,8 @@ def replace_parts(cfg: Config) -> None:
     register_backend('local', WholeFileBackend, force=True, prefixes='')
     HOOKS.register_module(name='CheckpointHook', module=WholeCheckpointHook, force=True)
     OPTIMIZERS.register_module(name='ZeroRedundancyOptimizer', module=GatheredZeroRedundancyOptimizer, force=True)
-    # mmengine's is reentrant: DistributedDataParallel fails at a block used twice, and nothing is trained inside a module
-    # whose input needs no gradient
+    # mmengine's is reentrant: DistributedDataParallel fails at a block used twice, and a module whose input needs no
+    # gradient is not trained
     activation_checkpointing.checkpoint = partial(checkpoint, use_reentrant=False)
     if get_device() == 'cpu':
         # torch's SyncBatchNorm has no CPU version; mmengine replaces it only where one process trains alone

@@ -76,7 +76,7 @@ def run(models, write_config, tool):
             outcome, line = read_outcome(config), dict(cell=asdict(cell))
             lines.append(line)
             if config in failed:
-                line['failed'] = failed[config][-3000:]
+                line['failed'] = failed[config]
             elif isinstance(outcome, str):
                 line['refused'] = outcome
             else:
