@@ -80,7 +80,7 @@ def config_of(cell: Cell, models: dict[str, dict]) -> dict:
     if cell.checkpointing == 'with_cp':
         backbone['with_cp'] = True
     elif cell.checkpointing == 'mmengine' and cell.mode != 'FSDP':
-        fields['activation_checkpointing'] = ['backbone']
+        fields['activation_checkpointing'] = block_names(backbone)
 
     if cell.extra == 'EMA':
         hooks.append(dict(type='EMAHook', momentum=0.3))
@@ -109,6 +109,13 @@ def config_of(cell: Cell, models: dict[str, dict]) -> dict:
     return fields
 
 
+def block_names(backbone: dict) -> list[str]:
+    depths = backbone.get('depths') or backbone['arch'].get('depths')
+    if depths is None:
+        return [f'backbone.layers.{block}' for block in range(backbone['arch']['num_layers'])]
+    return [f'backbone.stages.{stage}.blocks.{block}' for stage, depth in enumerate(depths) for block in range(depth)]
+
+
 def train_in_two(configs: list[Path]) -> dict[Path, str]:
     """Train on each config in the same two processes; new ones where these have failed. Returns the failures."""
     failed, waiting = {}, list(configs)
@@ -135,8 +142,12 @@ def read_outcome(config: Path) -> str | dict | None:
     if not ranks or not checkpoints:
         return None
     checkpoint = torch.load(checkpoints[-1], map_location='cpu', weights_only=False)
-    return dict(ranks=[torch.load(rank) for rank in ranks],
-                saved={name: checkpoint.get(name, {}) for name in ('state_dict', 'ema_state_dict')})
+    ranks = [torch.load(rank) for rank in ranks]
+    saved = {name: {key: value for key, value in checkpoint.get(name, {}).items() if value.is_floating_point()}
+             for name in ('state_dict', 'ema_state_dict')}
+    saved['momentum'] = {key if isinstance(key, str) else ranks[0]['names'][key]: state['momentum_buffer']
+                         for key, state in checkpoint['optimizer']['state'].items()}
+    return dict(ranks=ranks, saved=saved)
 
 
 def difference(one: dict[str, Tensor], two: dict[str, Tensor]) -> float:

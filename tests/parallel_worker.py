@@ -35,7 +35,9 @@ class GradientRecorder(Hook):
 
     def after_train(self, runner) -> None:
         weights = {name: weight for name, (weight, _) in whole_tensors(runner.model).items()}
-        torch.save(dict(gradients=self.gradients, weights=weights, iterations=runner.iter),
+        # the optimizer's state goes by number
+        names = [name.removeprefix('module.') for name, _ in runner.model.named_parameters()]
+        torch.save(dict(gradients=self.gradients, weights=weights, names=names),
                    Path(runner.work_dir) / f'rank{runner.rank}.pth')
 
 
