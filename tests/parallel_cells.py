@@ -1,6 +1,7 @@
 """The cells of the matrix of parallel trainings: what each trains, and what comes of it."""
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+
+from mmscalenet.checkpoints import read_checkpoint
 
 TESTS = Path(__file__).resolve().parent
 MODES = ('DDP', 'static graph', 'find_unused', 'ZeRO', 'FSDP')
@@ -127,7 +130,7 @@ def train_in_two(configs: list[Path]) -> dict[Path, str]:
         waiting = waiting[len(done):]
         if result.returncode:
             assert waiting, result.stderr[-3000:]
-            said = [line for line in result.stderr.splitlines() if line.startswith('[rank')]
+            said = re.findall(r'^\[rank\d+\]: (\w*Error: .*)', result.stderr, re.MULTILINE)
             failed[waiting.pop(0)] = said[-1] if said else result.stderr[-3000:]
     return failed
 
@@ -141,7 +144,7 @@ def read_outcome(config: Path) -> str | dict | None:
     checkpoints = sorted(work_dir.glob('epoch_*.pth'))
     if not ranks or not checkpoints:
         return None
-    checkpoint = torch.load(checkpoints[-1], map_location='cpu', weights_only=False)
+    checkpoint = read_checkpoint(checkpoints[-1])
     ranks = [torch.load(rank) for rank in ranks]
     saved = {name: {key: value for key, value in checkpoint.get(name, {}).items() if value.is_floating_point()}
              for name in ('state_dict', 'ema_state_dict')}

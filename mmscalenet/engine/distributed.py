@@ -33,26 +33,12 @@ def init_processes(cfg: Config) -> None:
     if not distributed.is_initialized():
         _export_ranks(cfg.launcher)
         distributed.init_process_group('gloo')
-    if full_type(cfg.get('strategy') or {}).endswith('FSDPStrategy'):
-        _shard_on_cpu(cfg.strategy)
-        return
     wrapper = cfg.get('model_wrapper_cfg') or dict(
         type='MMDistributedDataParallel',
         broadcast_buffers=False,
         find_unused_parameters=cfg.get('find_unused_parameters', False))
     if 'type' not in wrapper or full_type(wrapper).endswith('DistributedDataParallel'):
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
-
-
-def _shard_on_cpu(strategy: dict) -> None:
-    """Name the device, for which mmengine takes a GPU's number, and save without moving to the CPU what is there."""
-    wrapper = dict(strategy.get('model_wrapper') or dict(type='MMFullyShardedDataParallel'))
-    strategy['model_wrapper'] = dict(wrapper, device_id='cpu')
-    if strategy.get('state_dict_cfg') == 'full':
-        strategy['state_dict_cfg'] = dict(
-            state_dict_type='FULL_STATE_DICT',
-            state_dict_config=dict(type='FullStateDictConfig', rank0_only=True),
-            optim_state_dict_config=dict(type='FullOptimStateDictConfig', rank0_only=True))
 
 
 def _export_ranks(launcher: str) -> None:

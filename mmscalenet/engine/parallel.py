@@ -49,6 +49,14 @@ def _check_static(cfg: Config) -> None:
 
 
 def _check_sharded(cfg: Config) -> None:
+    kept = cfg.strategy.get('state_dict_cfg', 'local')
+    if kept != 'full' and not (isinstance(kept, dict) and kept.get('state_dict_type') == 'FULL_STATE_DICT'):
+        raise UsageError(f'FSDPStrategy with state_dict_cfg={kept!r} writes a folder of shards for a checkpoint, which '
+                         "tools/test.py does not read; set state_dict_cfg='full' in the strategy.")
+    if cfg.get('load_from') or cfg.get('resume'):
+        raise UsageError('FSDPStrategy reads a checkpoint after it has split the model, which does not go with the '
+                         'checks of what is read here, nor to resume with torch 2.1 and later; to start from weights '
+                         'name the file in the init_cfg of the backbone, or train with DDP.')
     clip = (cfg.get('optim_wrapper') or {}).get('clip_grad') or {}
     if clip and clip.get('type', 'norm') == 'norm':
         raise UsageError('clip_grad takes the norm of the gradients that a process has, which with FSDPStrategy is '

@@ -6,13 +6,14 @@ from mmengine.device import get_device
 from mmengine.fileio import register_backend
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import AmpOptimWrapper, ZeroRedundancyOptimizer
-from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, OPTIMIZERS, RUNNERS
+from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, OPTIMIZERS, RUNNERS, STRATEGIES
 from mmengine.runner import Runner, activation_checkpointing
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from .broken_data import name_broken_data
 from .checkpoint_reading import read_safely
+from .cpu_fsdp import CPUFSDPStrategy
 from .depth import let_depth_change
 from .distributed import init_processes
 from .files import WholeFileBackend
@@ -53,6 +54,7 @@ def replace_parts(cfg: Config) -> None:
         # torch's SyncBatchNorm has no CPU version; mmengine replaces it only where one process trains alone
         MODELS.register_module(name='SyncBN', module=nn.BatchNorm2d, force=True)
         OPTIM_WRAPPERS.register_module(name='AmpOptimWrapper', module=CPUAmpOptimWrapper, force=True)
+        STRATEGIES.register_module(name='FSDPStrategy', module=CPUFSDPStrategy, force=True)
 
 
 def build_runner(cfg: Config, testing: bool = False) -> Runner:

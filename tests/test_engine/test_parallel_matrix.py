@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import torch
 from parallel_cells import (
     BOUNDS,
     TESTS,
@@ -101,9 +102,11 @@ def check(line: dict) -> None:
 
 
 def test_a_few(run):
-    for line in run([Cell('DeiT', 'DDP', 'mmengine', extra="freeze='base'"), Cell('DeiT', 'static graph', 'with_cp'),
-                     Cell('DeiT', 'static graph', accumulation=2), Cell('DeiT', 'ZeRO', extra='EMA'),
-                     Cell('DeiT', 'FSDP', 'mmengine', accumulation=2)]):
+    cells = [Cell('DeiT', 'DDP', 'mmengine', extra="freeze='base'"), Cell('DeiT', 'static graph', 'with_cp'),
+             Cell('DeiT', 'static graph', accumulation=2), Cell('DeiT', 'ZeRO', extra='EMA')]
+    if torch.__version__ >= '2.6':  # which FSDP needs on a CPU
+        cells.append(Cell('DeiT', 'FSDP', 'mmengine', accumulation=2))
+    for line in run(cells):
         check(line)
 
 

@@ -9,7 +9,7 @@ from mmscalenet.engine.parallel import check_parallel
 STATIC = dict(model_wrapper_cfg=dict(type='MMDistributedDataParallel', static_graph=True))
 DEPTH = dict(custom_hooks=[dict(type='mmscalenet.DepthHook', mode='elastic')])
 EMA = dict(custom_hooks=[dict(type='EMAHook')])
-SHARDED = dict(runner_type='FlexibleRunner', strategy=dict(type='FSDPStrategy'))
+SHARDED = dict(runner_type='FlexibleRunner', strategy=dict(type='FSDPStrategy', state_dict_cfg='full'))
 REFUSED = {
     'static_graph=True does not go with accumulative_counts=2': STATIC | dict(
         optim_wrapper=dict(accumulative_counts=2)),
@@ -19,6 +19,8 @@ REFUSED = {
     "clip_grad=dict.type='value'": SHARDED | dict(optim_wrapper=dict(clip_grad=dict(max_norm=1.))),
     "set runner_type='FlexibleRunner' and strategy": dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
     "set runner_type='FlexibleRunner', or leave strategy out": dict(strategy=dict(type='FSDPStrategy')),
+    "set state_dict_cfg='full' in the strategy": SHARDED | dict(strategy=dict(type='FSDPStrategy')),
+    'FSDPStrategy reads a checkpoint after it has split the model': SHARDED | dict(load_from='epoch_1.pth'),
     'give the backbone with_cp=True': SHARDED | dict(activation_checkpointing=['backbone']),
 }
 
