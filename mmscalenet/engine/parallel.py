@@ -16,7 +16,7 @@ def check_parallel(cfg: Config) -> None:
     """
     if cfg.get('launcher', 'none') == 'none':
         return
-    flexible = full_type(dict(type=cfg.get('runner_type', ''))).endswith('FlexibleRunner')
+    flexible = _is_flexible(cfg)
     strategy = cfg.get('strategy') or {}
     wrapper = (strategy.get('model_wrapper') if flexible else cfg.get('model_wrapper_cfg')) or {}
     if strategy and not flexible:
@@ -33,8 +33,23 @@ def check_parallel(cfg: Config) -> None:
                          'model_wrapper_cfg.')
     if wrapper.get('static_graph'):
         _check_static(cfg)
-    if flexible and full_type(strategy).endswith('FSDPStrategy'):
+    if _is_sharded(cfg):
         _check_sharded(cfg)
+
+
+def unshard(cfg: Config) -> None:
+    """Have the model of a config that shards it for training tested as the whole that its checkpoint is."""
+    if _is_sharded(cfg):
+        cfg.pop('runner_type')
+        cfg.pop('strategy')
+
+
+def _is_flexible(cfg: Config) -> bool:
+    return full_type(dict(type=cfg.get('runner_type', ''))).endswith('FlexibleRunner')
+
+
+def _is_sharded(cfg: Config) -> bool:
+    return _is_flexible(cfg) and full_type(cfg.get('strategy') or {}).endswith('FSDPStrategy')
 
 
 def _check_static(cfg: Config) -> None:

@@ -26,7 +26,7 @@ from .hooks import (
     WholeCheckpointHook,
 )
 from .optimizers import CPUAmpOptimWrapper, GatheredZeroRedundancyOptimizer
-from .parallel import check_parallel
+from .parallel import check_parallel, unshard
 
 
 def replace_parts(cfg: Config) -> None:
@@ -73,7 +73,9 @@ def build_runner(cfg: Config, testing: bool = False) -> Runner:
         Runner: The runner, or what ``runner_type`` names.
     """
     replace_parts(cfg)
-    if not testing:
+    if testing:
+        unshard(cfg)
+    else:
         check_parallel(cfg)
     let_depth_change(cfg)
     init_processes(cfg)

@@ -49,5 +49,12 @@ def test_what_works_is_let_through(fields):
     check_parallel(config(fields))
 
 
-def test_one_process_has_no_wrapper(fields=STATIC | DEPTH):
-    check_parallel(config(fields, launcher='none'))
+def test_one_process_has_no_wrapper():
+    check_parallel(config(STATIC | DEPTH, launcher='none'))
+
+
+def test_what_was_trained_in_shards_is_tested_whole(cls_fields, write_config, tool, tmp_path):
+    tool('train.py', write_config(cls_fields), '--no-validate')
+    tool('test.py', write_config(cls_fields | SHARDED, 'sharded'), tmp_path / 'work_dirs/tiny/epoch_3.pth', '--out',
+         'predictions.pkl')
+    assert (tmp_path / 'predictions.pkl').exists()
