@@ -1,4 +1,4 @@
-"""Ways of training in several processes that cannot work: named before anything is built."""
+"""Ways of training in several processes: those that cannot work are named before anything is built."""
 from mmengine.config import Config
 
 from .cli import full_type
@@ -12,9 +12,13 @@ def check_parallel(cfg: Config) -> None:
         cfg (Config): The config, whose ``launcher`` is set.
 
     Raises:
-        UsageError: If the config asks for it in several processes.
+        UsageError: If the config asks for it.
     """
+    optimizer = (cfg.get('optim_wrapper') or {}).get('optimizer') or {}
     if cfg.get('launcher', 'none') == 'none':
+        if _is_sharded(cfg) or full_type(optimizer).endswith('ZeroRedundancyOptimizer'):
+            raise UsageError('FSDPStrategy and ZeroRedundancyOptimizer divide what they keep among the processes of a '
+                             'launcher, and none was named; start with tools/dist_train.sh.')
         return
     flexible = _is_flexible(cfg)
     strategy = cfg.get('strategy') or {}
@@ -69,9 +73,9 @@ def _check_sharded(cfg: Config) -> None:
         raise UsageError(f'FSDPStrategy with state_dict_cfg={kept!r} writes a folder of shards for a checkpoint, which '
                          "tools/test.py does not read; set state_dict_cfg='full' in the strategy.")
     if cfg.get('load_from') or cfg.get('resume'):
-        raise UsageError('FSDPStrategy reads a checkpoint after it has split the model, which does not go with the '
-                         'checks of what is read here, nor to resume with torch 2.1 and later; to start from weights '
-                         'name the file in the init_cfg of the backbone, or train with DDP.')
+        raise UsageError('FSDPStrategy reads a checkpoint into a model that it has split, with which the weights '
+                         'cannot be compared; to start from weights name the file in the init_cfg of the backbone, to '
+                         'resume train with DDP.')
     clip = (cfg.get('optim_wrapper') or {}).get('clip_grad') or {}
     if clip and clip.get('type', 'norm') == 'norm':
         raise UsageError('clip_grad takes the norm of the gradients that a process has, which with FSDPStrategy is '

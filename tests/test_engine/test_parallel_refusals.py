@@ -20,7 +20,7 @@ REFUSED = {
     "set runner_type='FlexibleRunner' and strategy": dict(model_wrapper_cfg=dict(type='MMFullyShardedDataParallel')),
     "set runner_type='FlexibleRunner', or leave strategy out": dict(strategy=dict(type='FSDPStrategy')),
     "set state_dict_cfg='full' in the strategy": SHARDED | dict(strategy=dict(type='FSDPStrategy')),
-    'FSDPStrategy reads a checkpoint after it has split the model': SHARDED | dict(load_from='epoch_1.pth'),
+    'FSDPStrategy reads a checkpoint into a model that it has split': SHARDED | dict(load_from='epoch_1.pth'),
     'give the backbone with_cp=True': SHARDED | dict(activation_checkpointing=['backbone']),
 }
 
@@ -51,6 +51,13 @@ def test_what_works_is_let_through(fields):
 
 def test_one_process_has_no_wrapper():
     check_parallel(config(STATIC | DEPTH, launcher='none'))
+
+
+@pytest.mark.parametrize('fields', [
+    SHARDED, dict(optim_wrapper=dict(optimizer=dict(type='ZeroRedundancyOptimizer', optimizer_type='SGD', lr=1.)))])
+def test_one_process_has_nobody_to_share_with(fields):
+    with pytest.raises(UsageError, match='start with tools/dist_train.sh'):
+        check_parallel(config(fields, launcher='none'))
 
 
 def test_what_was_trained_in_shards_is_tested_whole(cls_fields, write_config, tool, tmp_path):
