@@ -79,6 +79,9 @@ def config_of(cell: Cell, models: dict[str, dict]) -> dict:
     wrapper['accumulative_counts'] = cell.accumulation
     if cell.dtype == 'bf16':
         wrapper['type'] = 'AmpOptimWrapper'
+        # two steps: in later ones the weights themselves have gone apart, as all rounding makes them
+        epochs = fields['train_cfg']['max_epochs'] = cell.accumulation
+        fields['default_hooks']['checkpoint']['interval'] = epochs
 
     if cell.checkpointing == 'with_cp':
         backbone['with_cp'] = True

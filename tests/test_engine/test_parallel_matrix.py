@@ -59,7 +59,7 @@ def models(cls_fields, det_fields, seg_fields, tiny_data) -> dict[str, dict]:
                                           sampler=dict(type='DefaultSampler', shuffle=False))
         fields['train_cfg'] = dict(type='EpochBasedTrainLoop', max_epochs=2)
         fields['default_hooks'] = dict(checkpoint=dict(type='CheckpointHook', interval=2))
-        fields['optim_wrapper']['optimizer'] = dict(type='SGD', lr=0.05, momentum=0.9)
+        fields['optim_wrapper']['optimizer'] = dict(type='SGD', lr=0.01, momentum=0.9)
         for part in ('val', 'test'):
             for kind in ('dataloader', 'cfg', 'evaluator'):
                 fields.pop(f'{part}_{kind}')
