@@ -13,7 +13,8 @@ class WholeCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, except that an old file goes only after the new one is there.
 
     The parent makes room first, so that with ``max_keep_ckpts=1`` a kill during the write leaves no checkpoint at all;
-    likewise the best one. It also writes ``last_checkpoint`` in place. All arguments are the parent's.
+    likewise the best one. It also writes ``last_checkpoint`` in place. What processes have of their own, the parts of
+    ZeRO's optimizer too, is gathered before. All arguments are the parent's.
     """
 
     def before_train(self, runner) -> None:
