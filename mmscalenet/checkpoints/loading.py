@@ -156,7 +156,7 @@ def _match_blocks(backbone: nn.Module, model: Mapping[str, Tensor], file: Mappin
                 raise CheckpointError(
                     f'the file was trained with layer_map={trained} in {name}, the model has '
                     f'{positions.layer_map}; give the model the layer_map of the file')
-        return dict(file)
+        return {name: value for name, value in file.items() if name in model or not name.endswith('.layer_map')}
     if have not in (base, wanted):
         raise CheckpointError(
             f'the file has {_depth(have)} blocks, the base of the model has {_depth(base)}; build the model on a base '

@@ -5,12 +5,13 @@ from typing import Any
 
 from mmengine.dataset import Compose
 from mmengine.runner import Runner
+from torch.utils.data import DataLoader
 
 from .errors import UsageError
 
 
 def name_broken_data(runner: Runner) -> None:
-    """Have every data set of every loader of a runner name the file that it fails at.
+    """Have every data set of every loader of a runner name the file that it fails at, and refuse loaders of no batch.
 
     Files that are not there keep their own error, see :func:`name_missing_files`.
     """
@@ -18,6 +19,7 @@ def name_broken_data(runner: Runner) -> None:
 
     def build_dataloader(dataloader: Any, *args: Any, **kwargs: Any) -> Any:
         loader = build(dataloader, *args, **kwargs)
+        _check_length(loader)
         name_parts(loader.dataset)
         return loader
 
@@ -71,6 +73,14 @@ def parts_of(dataset: Any) -> Iterator[Any]:
     for part in (*inner, *(getattr(dataset, 'datasets', None) or ())):
         if part is not None:
             yield from parts_of(part)
+
+
+def _check_length(loader: DataLoader) -> None:
+    """An epoch of no batch would be over, and saved, at once."""
+    if loader.batch_sampler is not None and len(loader.batch_sampler) == 0 and len(loader.dataset):
+        raise UsageError(f'the {type(loader.dataset).__name__} has {len(loader.dataset)} images, not one batch of '
+                         f'{loader.batch_size} for each process, and drop_last=True leaves out what is less. Give a '
+                         'smaller batch_size, or drop_last=False.')
 
 
 def _record(data: dict) -> str:

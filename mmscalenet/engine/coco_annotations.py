@@ -1,6 +1,7 @@
 """COCO annotation files, checked while mmdet reads them."""
 import logging
 import math
+import os
 import re
 from collections.abc import Sequence
 
@@ -33,14 +34,18 @@ class CheckedCOCO(COCO):
         try:
             super().__init__(annotation_file)
         except (ValueError, AssertionError) as error:
-            raise UsageError(f'the annotation file "{annotation_file}" is no JSON file in COCO\'s format: {error}. It '
-                             'is damaged, or its copy or download broke off: get it again.') from error
+            mend = ('Save it as UTF-8 without a byte-order mark.' if 'BOM' in str(error) else
+                    'It is damaged, or its copy or download broke off: get it again.')
+            raise UsageError(f'the annotation file "{annotation_file}" is no JSON file in COCO\'s format: {error}. '
+                             f'{mend}') from error
 
     def createIndex(self) -> None:  # noqa: N802  the name is pycocotools's
         images = self._by_id('image', 'images')
         categories = self._by_id('category', 'categories')
         if not images or not categories:
             self._refuse('', f'lists no {"categories" if images else "images"}')
+        for image in images.values():
+            self._check_image(image)
         # files of images to be tested have no annotations
         annotations = self._by_id('annotation', 'annotations', optional=True)
         left_out = []
@@ -110,6 +115,14 @@ class CheckedCOCO(COCO):
                 self._refuse(where, 'is there twice')
             by_id[record['id']] = record
         return by_id
+
+    def _check_image(self, image: dict) -> None:
+        for key in ('height', 'width'):
+            if key in image and not _is_count(image[key]):
+                self._refuse(f'image {image["id"]!r}', f'has the {key} {image[key]!r}, and a whole number is needed')
+        if os.sep == '/' and '\\' in str(image.get('file_name', '')):
+            self._refuse(f'image {image["id"]!r}', f'has the file_name {image["file_name"]!r}, and folders are '
+                         'separated by "/" here')
 
     def _check_keys(self, where: str, record: dict, kind: str) -> None:
         for key in self.keys[kind]:

@@ -98,6 +98,10 @@ def _hint_of_message(message: str, cfg: Config) -> str:
 
 
 def _hint(path: str, cfg: Config) -> str:
+    for sign, what in (('\\', 'backslashes, which separate no folders here'), ('\ufeff', 'a byte-order mark')):
+        if sign in path:
+            return (f'the file {path!r} does not exist. Its name has {what}: correct it in the annotation file that '
+                    'lists it.')
     if path.endswith(WEIGHTS):
         return f'the weights "{path}" do not exist. Put the file there{_or_name(cfg, path)}'
     # many data sets come in COCO's format: its class says nothing of the source

@@ -18,6 +18,7 @@ from .depth import let_depth_change
 from .distributed import init_processes
 from .files import WholeFileBackend
 from .hooks import (
+    DataAgreementHook,
     DetectionLabelHook,
     ExactResumeHook,
     MissedValidationHook,
@@ -61,7 +62,8 @@ def build_runner(cfg: Config, testing: bool = False) -> Runner:
     """Build the runner of a config of any of the task libraries.
 
     Checkpoints appear only when whole, and are read without running code in them, unless the config says
-    ``trusted = True``; one to start from or to test fits the backbone or is refused; broken data is named; without a
+    ``trusted = True``; one to start from or to test fits the backbone or is refused; data that are broken or
+    do not agree are named; without a
     GPU, several processes and mixed precision work on the CPU. An interrupted training goes on to the same end.
 
     Args:
@@ -82,6 +84,7 @@ def build_runner(cfg: Config, testing: bool = False) -> Runner:
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)
     name_broken_data(runner)
     runner.register_hook(StartWeightsHook(testing))
+    runner.register_hook(DataAgreementHook())
     for kind in () if testing else (ExactResumeHook, MissedValidationHook):
         if not any(isinstance(hook, kind) for hook in runner.hooks):
             runner.register_hook(kind())

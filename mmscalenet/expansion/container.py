@@ -121,6 +121,8 @@ class PositionList(BaseModule):
             # not into error_msgs: mmengine's runners load without strict, and would go on after a warning
             raise RuntimeError(f'{prefix}positions: the checkpoint was trained with layer_map={given.tolist()}, the '
                                f'model has layer_map={self.layer_map}; give the model the layer_map of the checkpoint')
+        if not hasattr(self.positions, 'layer_map'):  # the first files say it where each block runs once, too
+            state_dict.pop(f'{prefix}positions.layer_map', None)
         self._add_norms(state_dict, prefix)
         self._add_copies(state_dict, prefix)
         super()._load_from_state_dict(state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys,

@@ -134,6 +134,9 @@ def test_an_image_of_the_metric_may_lack_its_size(coco):
     ('annotations', 'category_id', dict(id=7), r"annotation 20 has the category_id \{'id': 7\}"),
     ('images', 'id', {}, r'image \{\} has the id \{\}'),
     ('images', 'id', 7, r'image 7 is there twice'),
+    ('images', 'height', '40', r"image 9 has the height '40', and a whole number"),
+    ('images', 'width', None, r'image 9 has the width None, and a whole number'),
+    ('images', 'file_name', 'val\\9.png', r"image 9 has the file_name 'val.*9.png', and folders are separated by"),
     ('categories', 'id', 3, r'category 3 is there twice'),
 ])
 def test_broken_records_are_named(build, coco, part, entry, value, message):
@@ -184,6 +187,11 @@ def test_a_file_that_is_no_json_is_named(build, content):
         build(content)
 
 
+def test_a_byte_order_mark_is_named(build, coco):
+    with pytest.raises(UsageError, match=r'ann\.json" is no JSON file.*Save it as UTF-8 without a byte-order mark'):
+        build('\ufeff' + json.dumps(coco))
+
+
 def test_a_truncated_file_is_named(build, coco):
     with pytest.raises(UsageError, match=r'ann\.json" is no JSON file'):
         build(json.dumps(coco)[:-20])
@@ -226,20 +234,21 @@ def test_the_metric_reads_with_the_same_check(tmp_path, coco):
 
 
 @pytest.mark.parametrize('first', [0, 1, 'a'], ids=['from 0', 'from 1', 'texts'])
-def test_the_metric_is_right_whatever_the_ids(tmp_path, first):
+@pytest.mark.parametrize('kind', [int, float, str])
+def test_the_metric_is_right_whatever_the_ids(tmp_path, first, kind):
     """The ground truth scored as the prediction: pycocotools alone gives 0.25 for ids from 0."""
     boxes = [[2., 3., 20., 10.], [5., 8., 9., 9.]]
     ids = iter('abcd' if first == 'a' else range(first, 9))
-    objects = [dict(id=next(ids), image_id=i, category_id=c, iscrowd=0, area=box[2] * box[3], bbox=box)
+    objects = [dict(id=next(ids), image_id=kind(i), category_id=kind(c), iscrowd=0, area=box[2] * box[3], bbox=box)
                for i in (1, 2) for c, box in enumerate(boxes)]
     path = tmp_path / 'val.json'
     path.write_text(json.dumps(dict(
-        images=[dict(id=i, file_name=f'{i}.png', height=40, width=60) for i in (1, 2)], annotations=objects,
-        categories=[dict(id=c, name=name) for c, name in enumerate(CLASSES[:2])])))
+        images=[dict(id=kind(i), file_name=f'{i}.png', height=40, width=60) for i in (1, 2)], annotations=objects,
+        categories=[dict(id=kind(c), name=name) for c, name in enumerate(CLASSES[:2])])))
     metric = CocoMetric(ann_file=str(path), metric='bbox')
     metric.dataset_meta = dict(classes=CLASSES[:2])
     corners = torch.tensor([[x, y, x + w, y + h] for x, y, w, h in boxes])
     for i in (1, 2):
         found = dict(bboxes=corners, scores=torch.tensor([.9, .8]), labels=torch.tensor([0, 1]))
-        metric.process({}, [dict(img_id=i, ori_shape=(40, 60), pred_instances=found)])
+        metric.process({}, [dict(img_id=kind(i), ori_shape=(40, 60), pred_instances=found)])
     assert metric.evaluate(size=2)['coco/bbox_mAP'] == 1.

@@ -5,6 +5,7 @@ from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import ZeroRedundancyOptimizer
 
+from ..errors import UsageError
 from ..files import WholeFileBackend
 from ..process_state import optim_wrappers
 
@@ -59,6 +60,10 @@ class WholeCheckpointHook(CheckpointHook):
                 _remove(self.file_backend, self.file_backend.join_path(self.out_dir, self.filename_tmpl.format(old)))
 
     def _save_best_checkpoint(self, runner, metrics: dict) -> None:
+        for name in getattr(self, 'key_indicators', ()):
+            if metrics and name not in ('auto', *metrics):
+                raise UsageError(f'default_hooks.checkpoint.save_best={name!r} is none of the metrics of '
+                                 f'val_evaluator: {", ".join(map(repr, metrics))}.')
         backend, postponed = self.file_backend, _PostponedRemoval(self.file_backend)
         self.file_backend = postponed
         try:
