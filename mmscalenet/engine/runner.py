@@ -1,15 +1,19 @@
 """The mmengine runner as our entry scripts build it."""
+from functools import partial
+
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.fileio import register_backend
 from mmengine.hooks import CheckpointHook
-from mmengine.optim import AmpOptimWrapper
-from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, RUNNERS
-from mmengine.runner import Runner
+from mmengine.optim import AmpOptimWrapper, ZeroRedundancyOptimizer
+from mmengine.registry import HOOKS, MODELS, OPTIM_WRAPPERS, OPTIMIZERS, RUNNERS, STRATEGIES
+from mmengine.runner import Runner, activation_checkpointing
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from .broken_data import name_broken_data
 from .checkpoint_reading import read_safely
+from .cpu_fsdp import CPUFSDPStrategy
 from .depth import let_depth_change
 from .distributed import init_processes
 from .files import WholeFileBackend
@@ -22,7 +26,8 @@ from .hooks import (
     StartWeightsHook,
     WholeCheckpointHook,
 )
-from .optimizers import CPUAmpOptimWrapper
+from .optimizers import CPUAmpOptimWrapper, GatheredZeroRedundancyOptimizer
+from .parallel import check_parallel, unshard
 
 
 def replace_parts(cfg: Config) -> None:
@@ -35,15 +40,22 @@ def replace_parts(cfg: Config) -> None:
         from .coco_annotations import check_annotations  # imports mmdet, which takes seconds and need not be there
         check_annotations()
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
-    for part in [*hooks, cfg.get('optim_wrapper')]:
-        if isinstance(part, dict) and part.get('type') in (CheckpointHook, AmpOptimWrapper):  # configs of classes
+    optim_wrapper = cfg.get('optim_wrapper') or {}
+    for part in [*hooks, optim_wrapper, optim_wrapper.get('optimizer')]:
+        if isinstance(part, dict) and part.get('type') in (CheckpointHook, AmpOptimWrapper, ZeroRedundancyOptimizer):
+            # a config of classes
             part['type'] = part['type'].__name__
     register_backend('local', WholeFileBackend, force=True, prefixes='')
     HOOKS.register_module(name='CheckpointHook', module=WholeCheckpointHook, force=True)
+    OPTIMIZERS.register_module(name='ZeroRedundancyOptimizer', module=GatheredZeroRedundancyOptimizer, force=True)
+    # mmengine's is reentrant: DistributedDataParallel fails at a block used twice, and a module whose input needs no
+    # gradient is not trained
+    activation_checkpointing.checkpoint = partial(checkpoint, use_reentrant=False)
     if get_device() == 'cpu':
         # torch's SyncBatchNorm has no CPU version; mmengine replaces it only where one process trains alone
         MODELS.register_module(name='SyncBN', module=nn.BatchNorm2d, force=True)
         OPTIM_WRAPPERS.register_module(name='AmpOptimWrapper', module=CPUAmpOptimWrapper, force=True)
+        STRATEGIES.register_module(name='FSDPStrategy', module=CPUFSDPStrategy, force=True)
 
 
 def build_runner(cfg: Config, testing: bool = False) -> Runner:
@@ -63,6 +75,10 @@ def build_runner(cfg: Config, testing: bool = False) -> Runner:
         Runner: The runner, or what ``runner_type`` names.
     """
     replace_parts(cfg)
+    if testing:
+        unshard(cfg)
+    else:
+        check_parallel(cfg)
     let_depth_change(cfg)
     init_processes(cfg)
     runner = RUNNERS.build(cfg) if 'runner_type' in cfg else Runner.from_cfg(cfg)

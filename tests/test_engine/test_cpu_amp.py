@@ -1,6 +1,7 @@
 """Mixed precision on a CPU."""
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from mmscalenet.engine import CPUAmpOptimWrapper
 
@@ -22,6 +23,22 @@ def test_autocasts_and_accumulates():
         wrapper.update_params(output.float().sum())
         assert torch.equal(model.weight, before) == (step == 0)
     assert model.weight.dtype == torch.float32
+
+
+def test_gradients_of_norms_are_summed_in_float32():
+    _, wrapper = make()
+    norm = nn.LayerNorm(8)
+
+    def double(x: torch.Tensor) -> torch.Tensor:
+        return norm(x) + norm(checkpoint(norm, x, use_reentrant=False))
+
+    x = torch.randn(4096, 8, dtype=torch.bfloat16, requires_grad=True)
+    with wrapper.optim_context(norm):
+        double(x).sum().backward()
+    found = norm.bias.grad.clone()
+    norm.zero_grad()
+    double(x.float()).sum().backward()
+    torch.testing.assert_close(found, norm.bias.grad)
 
 
 def test_takes_a_state_from_a_gpu():

@@ -27,7 +27,8 @@ SWIN = dict(
 def vary(fields: dict, task: str = 'cls', swin: bool = False, loop: str = 'epoch', sampler: str = 'DefaultSampler',
          save: str = 'iter', interval: int = 1, batch: int = 2, workers: int = 0, persistent: bool = False,
          random_parts: bool = True, ema: bool = False, accumulate: int = 1, amp: bool = False, optimizer: str = 'AdamW',
-         depth: str | None = None, plateau: bool = False, seed: int | None = 0, find_unused: bool = False) -> dict:
+         depth: str | None = None, plateau: bool = False, seed: int | None = 0, find_unused: bool = False,
+         zero: bool = False) -> dict:
     """The config of one cell of the matrix: three epochs of two or four iterations."""
     length = (8 if task == 'cls' else 4) // batch
     fields['randomness'] = dict(seed=seed)
@@ -51,6 +52,8 @@ def vary(fields: dict, task: str = 'cls', swin: bool = False, loop: str = 'epoch
     fields['optim_wrapper'] = dict(
         type='AmpOptimWrapper' if amp else 'OptimWrapper', accumulative_counts=accumulate, clip_grad=dict(max_norm=1.),
         optimizer=dict(type=optimizer, lr=0.002))
+    if zero:
+        fields['optim_wrapper']['optimizer'].update(type='ZeroRedundancyOptimizer', optimizer_type=optimizer)
     by_epoch = loop == 'epoch'
     fields['train_cfg'] = dict(by_epoch=True, max_epochs=3) if by_epoch else dict(
         by_epoch=False, max_iters=3 * length, val_interval=length)
@@ -161,6 +164,7 @@ MATRIX = {
     '2 processes': dict(ranks=2, batch=1, accumulate=3, amp=True),
     '2 processes, epochs': dict(ranks=2, batch=1, workers=2, persistent=True, save='epoch', ema=True),
     '2 processes, Swin, no seed': dict(ranks=2, batch=1, swin=True, seed=None),
+    '2 processes, ZeRO': dict(ranks=2, batch=1, zero=True, ema=True),
     '2 processes, elastic': dict(ranks=2, batch=1, depth='elastic', accumulate=2),
     '2 processes, det': dict(ranks=2, task='det', batch=1),
     '2 processes, seg, infinite': dict(ranks=2, task='seg', batch=1, loop='iter', sampler='InfiniteSampler',

@@ -3,16 +3,19 @@ import os.path as osp
 
 from mmengine.dist import is_main_process
 from mmengine.hooks import CheckpointHook
+from mmengine.optim import ZeroRedundancyOptimizer
 
 from ..errors import UsageError
 from ..files import WholeFileBackend
+from ..process_state import optim_wrappers
 
 
 class WholeCheckpointHook(CheckpointHook):
     """mmengine's ``CheckpointHook``, except that an old file goes only after the new one is there.
 
     The parent makes room first, so that with ``max_keep_ckpts=1`` a kill during the write leaves no checkpoint at all;
-    likewise the best one. It also writes ``last_checkpoint`` in place. All arguments are the parent's.
+    likewise the best one. It also writes ``last_checkpoint`` in place. What processes have of their own, the parts of
+    ZeRO's optimizer too, is gathered before. All arguments are the parent's.
     """
 
     def before_train(self, runner) -> None:
@@ -34,7 +37,11 @@ class WholeCheckpointHook(CheckpointHook):
         filename = self.filename_tmpl.format(step)
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.call_hook('gather_for_checkpoint')  # of ExactResumeHook; save_checkpoint runs in one process alone
+        # save_checkpoint runs in one process alone
+        runner.call_hook('gather_for_checkpoint')  # of ExactResumeHook
+        for wrapper in optim_wrappers(runner) if self.save_optimizer else ():
+            if isinstance(wrapper.optimizer, ZeroRedundancyOptimizer):
+                wrapper.optimizer.consolidate_state_dict()
         runner.save_checkpoint(
             self.out_dir,
             filename,

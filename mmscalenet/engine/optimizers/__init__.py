@@ -1,4 +1,5 @@
 from .cpu_amp import CPUAmpOptimWrapper
 from .layer_decay import LayerDecayOptimWrapperConstructor
+from .zero import GatheredZeroRedundancyOptimizer
 
-__all__ = ['CPUAmpOptimWrapper', 'LayerDecayOptimWrapperConstructor']
+__all__ = ['CPUAmpOptimWrapper', 'GatheredZeroRedundancyOptimizer', 'LayerDecayOptimWrapperConstructor']
