@@ -96,6 +96,11 @@ def assert_exact(request, write_config, tool, tmp_path):
 def assert_same(folder: Path) -> None:
     found = differences(last_checkpoint(folder / 'whole'), last_checkpoint(folder / 'killed'))
     assert not found, f'{len(found)} entries of the last checkpoint differ: {found[:10]}'
+    best, other = (sorted(path.name for path in (folder / name).glob('best_*.pth')) for name in ('whole', 'killed'))
+    assert best and best == other
+    for name in best:
+        found = differences(*(torch.load(folder / run / name, weights_only=False) for run in ('whole', 'killed')))
+        assert not found, f'{len(found)} entries of {name} differ: {found[:10]}'
     whole, killed = (curves(folder / name) for name in ('whole', 'killed'))
     wrong = [line for line in killed if line not in whole]
     assert not wrong, f'a killed run logged {wrong}, and the whole one {whole}'

@@ -240,7 +240,7 @@ def shallow(family: str, seed: int) -> list[Run]:
 
 def pretrained(family: str, seed: int) -> list[Run]:
     """Third tier: a real pretrained backbone, fine-tuned, and grown at 70 % of the budget."""
-    arms = Arms(f't3_{family}', family, seed)
+    arms = Arms(f't3_{family}', family, seed, lr=0.3)  # the best of ``rates``
     fork, third = arms.fork, THIRD[family]
     return [
         arms.base,
