@@ -11,12 +11,13 @@ BIN := $(VENV)/bin
 # at most four processes, each with whole files, as some share a fixture that takes seconds
 PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
-.PHONY: help install demo test test-slow lint clean
+.PHONY: help install demo test test-slow docs lint clean
 
 help:
 	@echo 'make demo       train a small DeiT, grow it, compare with training from scratch (under 12 minutes)'
 	@echo 'make test       the tests (about 13 minutes); STACK=openmmlab: with the original OpenMMLab packages'
 	@echo 'make test-slow  the tests that take minutes each'
+	@echo 'make docs       the documentation as a site, in build/docs'
 	@echo 'make install    only the environment; make lint; make clean (spares data and work_dirs)'
 
 install:
@@ -30,6 +31,11 @@ test: install
 
 test-slow: install
 	$(PYTEST) -m slow
+
+docs: install
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements/docs.txt
+	$(BIN)/python -m sphinx -W --keep-going -q -b html docs build/docs
+	@echo build/docs/index.html
 
 lint: install
 	$(BIN)/ruff check .
