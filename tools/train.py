@@ -96,7 +96,8 @@ def main() -> None:
     check_amp(cfg)
     if args.auto_scale_lr:
         scale_lr(cfg)
-    with one_run(cfg.work_dir), name_endings(cfg.work_dir, alone=cfg.launcher == 'none'), name_missing_files(cfg):
+    with one_run(cfg.work_dir, cfg.launcher), name_endings(cfg.work_dir, alone=cfg.launcher == 'none'), \
+            name_missing_files(cfg):
         if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
             resume(cfg, args.resume or 'auto')
         if os.environ['LOCAL_RANK'] == '0':

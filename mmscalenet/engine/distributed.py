@@ -41,6 +41,12 @@ def init_processes(cfg: Config) -> None:
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
 
 
+def rank_in(launcher: str) -> int:
+    """The number of this process among those of a run, before their group is made."""
+    name = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK').get(launcher)
+    return int(os.environ.get(name, 0)) if name else 0
+
+
 def _export_ranks(launcher: str) -> None:
     """Name rank, world size and master as torchrun does, from what Slurm or MPI say."""
     env = os.environ

@@ -6,12 +6,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from .distributed import rank_in
 from .errors import UsageError
 
 
 @contextmanager
-def one_run(work_dir: str) -> Iterator[None]:
+def one_run(work_dir: str, launcher: str = 'none') -> Iterator[None]:
     """Keep other runs out of ``work_dir``: two would write the same checkpoints over each other.
+
+    Args:
+        work_dir (str): The work directory.
+        launcher (str): What started this process, and maybe others of the same run. Defaults to 'none'.
 
     Of several processes the first keeps it for all. The mark is a lock on the file ``.running``, which is gone with the
     process, however that ends.
@@ -19,7 +24,7 @@ def one_run(work_dir: str) -> Iterator[None]:
     Raises:
         UsageError: If another process has it; or if nothing can be written there.
     """
-    if int(os.environ.get('RANK', 0)):
+    if rank_in(launcher):
         yield
         return
     path = Path(work_dir) / '.running'
