@@ -11,10 +11,7 @@ from .errors import UsageError
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
-
-
-class _Stopped(BaseException):
-    """SIGTERM came."""
+_NAMES = {signal.SIGINT: 'Ctrl-C', signal.SIGTERM: 'SIGTERM'}
 
 
 @contextmanager
@@ -30,31 +27,39 @@ def name_endings(work_dir: str, alone: bool) -> Iterator[None]:
         UsageError: Where a file cannot be written.
         SystemExit: With 130 after Ctrl-C and 143 after SIGTERM, as in a shell.
     """
+    received = []
+
+    def stop(number: int, frame: object) -> None:
+        received.append(number)
+        raise KeyboardInterrupt
+
+    # what is ignored, as under nohup, stays so
+    previous = {number: signal.signal(number, stop) for number in _NAMES
+                if alone and signal.getsignal(number) is not signal.SIG_IGN}
     logging.FileHandler.handleError = _raise_again
-    previous = signal.signal(signal.SIGTERM, _stop) if alone else None
     try:
         yield
-    except KeyboardInterrupt:
-        _exit('Ctrl-C', work_dir, signal.SIGINT)
-    except _Stopped:
-        _exit('SIGTERM', work_dir, signal.SIGTERM)
-    except OSError as error:
-        place = f' "{error.filename}"' if error.filename else ''
-        if error.errno in _FULL:
-            raise UsageError(f'a file{place} could not be written: {error.strerror}. Make room, and go on with '
-                             f'--resume. {_last(work_dir)}') from error
-        if error.errno in _REFUSED:
-            raise UsageError(f'the file or folder{place} cannot be used: {error.strerror}. {_last(work_dir)}'
-                             ) from error
+    except BaseException as error:
+        if received:  # whatever it has become: mmengine takes it for a fault in the config while it formats that
+            print(f'stopped by {_NAMES[received[0]]}; go on with --resume. {_last(work_dir)}', file=sys.stderr,
+                  flush=True)
+            sys.exit(128 + received[0])
+        if isinstance(error, OSError):
+            _name(error, work_dir)
         raise
     finally:
         del logging.FileHandler.handleError  # the parent's again
-        if alone:
-            signal.signal(signal.SIGTERM, previous)
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
-def _stop(*_: object) -> None:
-    raise _Stopped
+def _name(error: OSError, work_dir: str) -> None:
+    place = f' "{error.filename}"' if error.filename else ''
+    if error.errno in _FULL:
+        raise UsageError(f'a file{place} could not be written: {error.strerror}. Make room, and go on with --resume. '
+                         f'{_last(work_dir)}') from error
+    if error.errno in _REFUSED:
+        raise UsageError(f'the file or folder{place} cannot be used: {error.strerror}. {_last(work_dir)}') from error
 
 
 def _raise_again(handler: logging.FileHandler, record: logging.LogRecord) -> None:
@@ -64,11 +69,6 @@ def _raise_again(handler: logging.FileHandler, record: logging.LogRecord) -> Non
         error.filename = error.filename or handler.baseFilename
         raise error
     super(logging.FileHandler, handler).handleError(record)
-
-
-def _exit(what: str, work_dir: str, number: int) -> None:
-    print(f'stopped by {what}; go on with --resume. {_last(work_dir)}', file=sys.stderr, flush=True)
-    sys.exit(128 + number)
 
 
 def _last(work_dir: str) -> str:

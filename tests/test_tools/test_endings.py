@@ -38,14 +38,19 @@ def wait_for(path: Path, process: subprocess.Popen) -> None:
     raise TimeoutError(path)
 
 
+def hear_signals() -> None:
+    """What a shell starts in the background ignores Ctrl-C, and so do its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize('number, name', [(signal.SIGTERM, 'SIGTERM'), (signal.SIGINT, 'Ctrl-C')])
 def test_stopped_by_a_signal(number, name, begun, tmp_path):
     with subprocess.Popen([*TRAIN, begun, '--resume'], cwd=tmp_path, text=True, stdout=subprocess.DEVNULL,
-                          stderr=subprocess.PIPE) as process:
+                          stderr=subprocess.PIPE, preexec_fn=hear_signals) as process:
         wait_for(tmp_path / 'work_dirs/tiny/epoch_5.pth', process)
         process.send_signal(number)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 128 + number
+    assert process.returncode == 128 + number, errors
     last = Path((tmp_path / 'work_dirs/tiny/last_checkpoint').read_text())
     assert line_of(errors, 'stopped by') == (f'stopped by {name}; go on with --resume. The last checkpoint is {last}')
     assert is_whole(tmp_path / last)
