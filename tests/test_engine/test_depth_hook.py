@@ -149,7 +149,8 @@ def test_two_processes_equal_the_joint_batch(hook, with_cp, cls_fields, write_co
     assert moved > 30 and one['optimizer']['state'].keys() == two['optimizer']['state'].keys()
 
 
-@pytest.mark.parametrize('task', [pytest.param('det', marks=pytest.mark.slow), 'seg'])
+@pytest.mark.slow
+@pytest.mark.parametrize('task', ['det', 'seg'])
 def test_two_processes_of_the_other_tasks(task, request, write_config, shell, tmp_path):
     """Swin: nothing waits for a gradient that does not come."""
     fields = request.getfixturevalue(f'{task}_fields')
