@@ -39,7 +39,7 @@ def curves(arms: Arms, study: str, path: Path) -> None:
                     points.setdefault(point['flops'], []).append(point['test_loss'])
         flops = sorted(points)
         # what a fork loses at first would hide all else
-        losses += [mean(points[value]) for value in flops[1:]]
+        losses += [mean(points[value]) for value in flops[1:] or flops]
         panel.plot([value / 1e12 for value in flops], [mean(points[value]) for value in flops],
                    'k-o' if name[1] == 'base' else f'C{number}-o', markersize=3,
                    label=f'{name[1]} ({len(arms.records[name])})')
@@ -132,8 +132,8 @@ def depths(arms: Arms, study: str, path: Path) -> None:
 AGE = re.compile(r', [\d.]+k steps$')
 #: Name -> what it shows, the function that draws it, and the grids of which it is drawn.
 FIGURES: dict[str, tuple[str, Callable[[Arms, str, Path], None], str]] = {
-    'curves': ('test loss over training FLOPs, mean over seeds', curves, r'^(?!.*_(regime|depths))'),
-    'gains': ('paired difference to the opponent, 95 % interval', gains, r'^(?!.*_depths)'),
+    'curves': ('test loss over training FLOPs, mean over seeds', curves, r'^(?!.*_(regime|depths|rates))'),
+    'gains': ('paired difference to the opponent, 95 % interval', gains, r'^(?!.*_(depths|rates))'),
     'ages': ('gain over the base trained on, over the budget', ages, '_regime'),
     'depths': ('test loss over the number of blocks at the same FLOPs', depths, '_depths'),
 }
