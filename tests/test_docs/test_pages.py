@@ -91,15 +91,6 @@ def test_a_command_that_fails_is_found(command, said, python, tmp_path):
         place.run(Block('page.md', 1, 'bash', f'{command}\n'))
 
 
-def test_index_and_links():
-    """The index names every page, and what the pages link to is there."""
-    index = (DOCS / 'README.md').read_text()
-    assert set(re.findall(r'\]\((\w+\.md)\)', index)) == {page.name for page in DOCS.glob('*.md')} - {'README.md'}
-    for page in DOCS.glob('*.md'):
-        for link in re.findall(r'\]\(([^)#:]+)(?:#[\w-]+)?\)', page.read_text()):
-            assert (DOCS / link).exists(), f'{page.name} links to {link}'
-
-
 def test_files_of_the_tables_exist():
     """Files named without a folder in a page's table are variants, in the folder that the page links above it."""
     for page in PAGES:
