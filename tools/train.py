@@ -13,6 +13,7 @@ from mmscalenet.engine import (
     build_runner,
     check_checkpoint,
     checkpoint_folder,
+    end_processes,
     full_type,
     last_whole_checkpoint,
     load_config,
@@ -104,6 +105,7 @@ def main() -> None:
             for folder in {Path(cfg.work_dir), checkpoint_folder(cfg.work_dir, checkpoint_hook(cfg))}:
                 remove_temporary(folder)
         build_runner(cfg).train()
+        end_processes()
 
 
 if __name__ == '__main__':

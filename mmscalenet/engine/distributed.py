@@ -41,6 +41,13 @@ def init_processes(cfg: Config) -> None:
         cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
 
 
+def end_processes() -> None:
+    """Leave the group together: a process that ends while another still talks to it has that one abort."""
+    if distributed.is_initialized():
+        distributed.barrier()
+        distributed.destroy_process_group()
+
+
 def rank_in(launcher: str) -> int:
     """The number of this process among those of a run, before their group is made."""
     name = dict(pytorch='RANK', slurm='SLURM_PROCID', mpi='OMPI_COMM_WORLD_RANK').get(launcher)
