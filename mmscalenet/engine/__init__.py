@@ -16,8 +16,8 @@ from .work_dir import one_run
 
 __all__ = [
     'CPUAmpOptimWrapper', 'DumpSegResults', 'ResumeError', 'UsageError', 'WholeCheckpointHook', 'WholeFileBackend',
-    'add_common_arguments', 'add_depth_argument', 'build_runner', 'check_checkpoint', 'checkpoint_folder', 'end_processes',
-    'full_type',
+    'add_common_arguments', 'add_depth_argument', 'build_runner', 'check_checkpoint', 'checkpoint_folder',
+    'end_processes', 'full_type',
     'grow_checkpoint', 'is_whole', 'last_whole_checkpoint', 'library_of', 'load_config', 'name_endings',
     'name_missing_files', 'one_line_errors', 'one_run', 'read_config', 'remove_temporary', 'require', 'use_depth',
     'whole_file', 'whole_folder'
