@@ -105,8 +105,8 @@ def main() -> None:
             for folder in {Path(cfg.work_dir), checkpoint_folder(cfg.work_dir, checkpoint_hook(cfg))}:
                 remove_temporary(folder)
         build_runner(cfg).train()
-        end_processes()
 
 
 if __name__ == '__main__':
     main()
+    end_processes()
