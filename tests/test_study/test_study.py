@@ -223,6 +223,37 @@ def test_a_batch_from_memory(tmp_path):
     assert len(shifts) > 30  # of 50 that there are
 
 
+def test_images_are_made_once_and_alike_in_every_run(tmp_path):
+    """Those of training draw from numpy's generator, which is somewhere else in a run that goes on."""
+    from mmscalenet.registry import DATASETS
+
+    write_inputs(tmp_path)
+    fields = dict(type='InMemoryFashionMNIST', data_root=str(tmp_path / 'data'), download=False, padding=2, indices=20,
+                  pipeline=[dict(type='mmscalenet.PasteOnPhotograph', size=40)])
+    np.random.seed(1)
+    first = DATASETS.build(fields)
+    np.random.seed(2)
+    cached = fields | dict(cache=str(tmp_path / 'made'))
+    datasets = (first, first, *(DATASETS.build(each) for each in (fields, cached, cached)))
+    file, = (tmp_path / 'made').iterdir()
+    batches = [dataset.__getitems__(range(20))['inputs'] for dataset in datasets]
+    assert batches[0].shape == (20, 3, 40, 40) and all(torch.equal(batch, batches[0]) for batch in batches)
+    after = np.random.rand()
+    np.random.seed(2)
+    assert after == np.random.rand()  # it takes none of the run's own numbers
+    DATASETS.build(cached | dict(indices=10))
+    DATASETS.build(cached | dict(pipeline=[dict(type='mmscalenet.PasteOnPhotograph', size=41)]))
+    assert len(list((tmp_path / 'made').iterdir())) == 3  # nothing is taken for what it is not
+    np.save(file, np.zeros_like(np.load(file)))
+    assert not DATASETS.build(cached).images.any()  # it is read
+    middle = first.images[:, 2:-2, 2:-2]
+    assert len({image.tobytes() for image in middle}) == 20 and middle.std() > 20
+    paste = DATASETS.build(fields | dict(padding=0)).pipeline.transforms[0]
+    np.random.seed(0)
+    for image, record in zip(middle, first.data_list, strict=True):
+        assert np.array_equal(image, paste(dict(record))['img'])
+
+
 def test_cross_entropy():
     from mmscalenet.registry import METRICS
 

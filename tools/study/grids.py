@@ -13,6 +13,7 @@ CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py',
                shallow_deit='configs/study/deit-shallow_8k_fashion-mnist.py',
                long_shallow_deit='configs/study/deit-shallow_32k_fashion-mnist.py',
                long_single_deit='configs/study/deit-single_64k_fashion-mnist.py',
+               crops_deit='configs/study/deit-single_32k_fashion-crops.py',
                long_deit='configs/study/deit-micro_16k_fashion-mnist.py',
                dinov2='configs/study/dinov2-small_500i_fashion-crops.py')
 FORK = 0.7
@@ -207,6 +208,12 @@ def single_regime(family: str, seed: int) -> list[Run]:
     return shallow_regime(family, seed, blocks=1)
 
 
+def confirmation(family: str, seed: int) -> list[Run]:
+    """Second tier: what the first has found for a base of 1 block, on other images."""
+    arms = Arms(f't2_{family}_crops', f'crops_{family}', seed, warmup=0.0125)
+    return of_every_age(arms, {'base': {}, 'shared': SHARED, 'ScaleNet': SCALENET, 'stacked': STACKED})
+
+
 def depths(family: str, seed: int) -> list[Run]:
     """Nets of other depths from scratch for the base's whole budget: which depth is best for it?"""
     arms = Arms(f't1_{family}_depths', family, seed, trunk_grid=f't1_{family}')
@@ -277,5 +284,6 @@ GRIDS |= {
     't1_deit_shallow': _every_seed(shallow, 'deit'),
     't1_deit_regime': _every_seed(regime, 'deit'),
     't1_deit_regime_few': _every_seed(regime_few, 'deit'),
+    't2_deit_crops': _every_seed(confirmation, 'deit', range(3)),
     't3_dinov2_rates': _every_seed(rates, 'dinov2', range(1)),
     't3_dinov2': _every_seed(pretrained, 'dinov2', range(3))}
