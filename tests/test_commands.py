@@ -23,7 +23,7 @@ ROOT = Path(__file__).resolve().parents[1]
 #: Scripts that are no commands, and why.
 NO_COMMAND = {
     'demo.py': 'make demo of a checkout',
-    'train_fashion_scenes.sh': 'trains in a checkout, beside its data and work_dirs',
+    'reproduce.py': 'trains in a checkout, beside its data and work_dirs',
     'dist_launch.py': 'what dist_train and dist_test share',
     'slurm_run.sh': 'what slurm_train and slurm_test share',
 }

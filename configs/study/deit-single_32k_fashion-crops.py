@@ -1,5 +1,5 @@
-# The base of the study with 1 block on other images: garments before photographs, in colour, 25 patches of 8 x 8. All are
-# made before the first step, as making one takes longer than a step with it.
+# The base of the study with 1 block on other images: garments before photographs, in colour, 25 patches of 8 x 8. All
+# are made before the first step, as making one takes longer than a step with it.
 _base_ = './deit-shallow_32k_fashion-mnist.py'
 
 model = dict(backbone=dict(arch=dict(num_layers=1), img_size=40, patch_size=8, in_channels=3))

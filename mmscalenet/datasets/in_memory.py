@@ -55,8 +55,8 @@ class InMemoryFashionMNIST(FashionMNIST):
         self.side = images.shape[1]
 
     def _cached(self) -> np.ndarray:
-        source = f'{self.pipeline!r} {len(self)}'.encode() + b''.join(record['img'].tobytes() for record in self.data_list)
-        file = Path(self.cache) / f'{hashlib.sha256(source).hexdigest()[:16]}.npy'
+        source = [f'{self.pipeline!r}'.encode(), *(record['img'].tobytes() for record in self.data_list)]
+        file = Path(self.cache) / f'{hashlib.sha256(b"".join(source)).hexdigest()[:16]}.npy'
         if not file.exists():
             file.parent.mkdir(parents=True, exist_ok=True)
             with whole_file(file) as path, open(path, 'wb') as temporary:

@@ -150,7 +150,8 @@ def page() -> str:
 Made by `python tools/dev/zoo.py` from the `metafile.yml` beside the configs, which `mim search` reads too.
 Multiply-adds are those of one image, counted as `tools/analysis_tools/get_flops.py` does. A result is that of the last
 validation of one run, whose log it links; most configs have not been run to their end here. No weights are published:
-`make demo` and `tools/train_fashion_scenes.sh` make again what has a result.
+`python tools/reproduce.py CONFIG` makes a checkpoint of those on Fashion data again, and compares it with the figure
+that its config expects.
 ''', *tables])
 
 
