@@ -1,9 +1,10 @@
 # Every target makes the environment it needs; a second run starts in seconds.
 STACK ?= onedl
-VENV ?= .venv$(if $(filter-out onedl,$(STACK)),-$(STACK))
 ifeq ($(STACK),openmmlab)
+VENV ?= .venv-openmmlab
 PYTHON ?= $(shell command -v python3.10 >/dev/null && python3.10 -c '' 2>/dev/null && echo python3.10 || ls -d $$HOME/.pyenv/versions/3.10*/bin/python3.10 2>/dev/null | tail -n 1 | grep . || echo python3)
 else
+VENV ?= .venv
 PYTHON ?= python3
 endif
 BIN := $(VENV)/bin
@@ -14,8 +15,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 help:
 	@echo 'make demo       train a small DeiT, grow it, compare with training from scratch (under 12 minutes)'
-	@echo 'make test       the tests (about 13 minutes); STACK=openmmlab: with the original OpenMMLab packages,'
-	@echo '               STACK=newest: with the newest torch'
+	@echo 'make test       the tests (about 13 minutes); STACK=openmmlab: with the original OpenMMLab packages'
 	@echo 'make test-slow  the tests that take minutes each'
 	@echo 'make docs       the documentation as a site, in build/docs'
 	@echo 'make install    only the environment; make lint; make clean (spares data and work_dirs)'
@@ -42,5 +42,5 @@ lint: install
 
 # spared: data and work_dirs, which hold data sets and checkpoints, and the compiled mmcv in the user's cache
 clean:
-	rm -rf .venv .venv-openmmlab .venv-newest .venv*.lock *.egg-info build .pytest_cache .ruff_cache
+	rm -rf .venv .venv-openmmlab .venv*.lock *.egg-info build .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

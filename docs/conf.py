@@ -11,7 +11,8 @@ sys.path.insert(0, str(ROOT))
 from mmscalenet import __version__  # noqa: E402
 
 project, author, release = 'mmscalenet', 'the mmscalenet developers', __version__
-extensions = ['myst_parser', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
+extensions = ['myst_nb', 'sphinx.ext.autodoc', 'sphinx.ext.napoleon']
+nb_execution_mode = 'off'  # tests/test_docs/test_notebook.py runs it
 exclude_patterns = ['README.md']  # the list of pages for who reads them in the repository
 html_theme, html_title, html_copy_source = 'furo', f'mmscalenet {release}', False
 myst_heading_anchors = 3
@@ -60,6 +61,8 @@ def rewrite(text: str, folder: Path) -> str:
 def read(app: object, name: str, source: list[str]) -> None:
     """Sphinx's ``source-read``."""
     path = DOCS / f'{name}.md'
+    if not path.exists():  # the notebook
+        return
     text = source[0]
     if name == 'index':
         text = rewrite((ROOT / 'README.md').read_text(), ROOT) + '\n' + text

@@ -33,9 +33,9 @@ def test_links_lead_somewhere(page):
 
 def test_every_page_is_listed():
     """On the site, and on the page that lists them in the repository."""
-    pages = {page.stem for page in DOCS.glob('*.md')} - {'index', 'README'}
+    pages = {page.stem for page in DOCS.iterdir() if page.suffix in ('.md', '.ipynb')} - {'index', 'README'}
     tree = set((DOCS / 'index.md').read_text().split())
-    listed = {name.removesuffix('.md') for name in LINK.findall((DOCS / 'README.md').read_text())} - {'results'}
+    listed = {name.rpartition('.')[0] for name in LINK.findall((DOCS / 'README.md').read_text())} - {'results'}
     assert pages <= tree and pages == listed
     for folder in {page.parent for page in DOCS.rglob('*.md')} - {DOCS}:
         name = str(folder.relative_to(DOCS))

@@ -20,8 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / 'requirements'
 CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmscalenet' / 'wheels'
 STAMP = 'installed.sha256'  # in the environment
-PYTHONS = {'onedl': ((3, 10), (3, 12)), 'newest': ((3, 10), (3, 12)), 'openmmlab': ((3, 10), (3, 10))}
-FILES = ('build.txt', 'torch.txt', 'mmcv.txt', 'stack.txt')
+PYTHONS = {'onedl': ((3, 10), (3, 12)), 'openmmlab': ((3, 10), (3, 10))}
 # What mmcv can be compiled for. Its setup asks for a GPU alone, and fails where there is one without nvcc.
 PROBE = '''
 import os, torch
@@ -49,16 +48,10 @@ def run(*command: object) -> None:
              'Its own message stands above. Mend that and repeat the command; finished steps are not redone.')
 
 
-def requirement_file(stack: str, name: str) -> Path:
-    """What a stack pins; where it says nothing, as ``onedl`` does."""
-    own = REQUIREMENTS / stack / name
-    return own if own.exists() else REQUIREMENTS / 'onedl' / name
-
-
 def digest(stack: str) -> str:
     """Digest of everything that decides what the environment holds."""
     sha = hashlib.sha256(f'{sys.version}{ROOT}'.encode())
-    for path in (*(requirement_file(stack, name) for name in FILES), REQUIREMENTS / 'dev.txt', ROOT / 'setup.py'):
+    for path in (*sorted((REQUIREMENTS / stack).glob('*.txt')), REQUIREMENTS / 'dev.txt', ROOT / 'setup.py'):
         sha.update(path.read_bytes())
     return sha.hexdigest()
 
@@ -100,7 +93,7 @@ def mmcv_wheel(python: Path, stack: str) -> Path:
         device = 'cpu'
         say("there is a GPU but no nvcc: mmcv's ops, which Mask R-CNN needs, will run on the CPU only. To have them on "
             f'the GPU, install the CUDA toolkit with nvcc, remove {python.parents[1] / STAMP} and repeat the command')
-    requirement = requirement_file(stack, 'mmcv.txt').read_text().split()[-1]
+    requirement = (REQUIREMENTS / stack / 'mmcv.txt').read_text().split()[-1]
     tag = f'cp{sys.version_info[0]}{sys.version_info[1]}-{platform.machine()}'
     folder = CACHE / f'{requirement.replace("==", "-")}-torch{torch_version}-{device}-{tag}'
     wheels = sorted(folder.glob('*.whl'))
@@ -112,20 +105,21 @@ def mmcv_wheel(python: Path, stack: str) -> Path:
 
 def install(venv: Path, stack: str) -> None:
     python = venv / 'bin' / 'python'
-    build, torch, _, others = (requirement_file(stack, name) for name in FILES)
+    wanted = REQUIREMENTS / stack
     pip = (python, '-m', 'pip', 'install', '-q', '--disable-pip-version-check')
     start = time.time()
     if subprocess.run([python, '-m', 'pip', '--version'], capture_output=True).returncode if python.exists() else True:
         say(f'creating {venv}')
         run(sys.executable, '-m', 'venv', '--clear', venv)
     say('torch and what compiling mmcv needs (several GB)')
-    run(*pip, '-r', build, '-r', torch)
+    run(*pip, '-r', wanted / 'build.txt', '-r', wanted / 'torch.txt')
     wheel = mmcv_wheel(python, stack)
     say('mmengine, mmdet, mmseg, mmpretrain and the test tools')
     # of its own, as pip keeps an installed mmcv of the same version, which may be that of another torch or device
     run(*pip, '--force-reinstall', '--no-deps', wheel)
     # setuptools stays pinned for the source packages among them
-    run(*pip, '--no-build-isolation', '-r', build, '-r', torch, wheel, '-r', others, '-r', REQUIREMENTS / 'dev.txt')
+    run(*pip, '--no-build-isolation', '-r', wanted / 'build.txt', '-r', wanted / 'torch.txt', wheel,
+        '-r', wanted / 'stack.txt', '-r', REQUIREMENTS / 'dev.txt')
     run(*pip, '--no-build-isolation', '--no-deps', '-e', ROOT)
     say('importing all of it once')
     run(python, '-W', 'ignore', '-c', CHECK)
