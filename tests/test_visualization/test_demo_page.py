@@ -1,0 +1,194 @@
+"""mmscalenet demo: the page as its server answers, and as a browser shows it."""
+import os
+import re
+import runpy
+import subprocess
+import sys
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from chromium import BINARY, Chromium
+from PIL import Image
+
+from mmscalenet.apis import Inferencer
+
+gradio_client = pytest.importorskip('gradio_client')
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPT = 'visualization/demo_page.py'
+FIRST = {'cls': 'cls/class0/0.png', 'det': 'det/images/0.png', 'seg': 'seg/images/0.png'}
+
+
+@pytest.fixture
+def page(tmp_path):
+    """Serves the page of a config and a checkpoint in a process of its own, as a user does; gives its address."""
+    processes = []
+
+    def serve(config: Path, checkpoint: Path) -> str:
+        log = tmp_path / f'{config.stem}.log'
+        command = [sys.executable, '-W', 'ignore', '-m', 'mmscalenet', 'demo', config, checkpoint, '--device', 'cpu']
+        with open(log, 'w') as file:
+            process = subprocess.Popen(
+                list(map(str, command)), cwd=tmp_path, stdout=file, stderr=subprocess.STDOUT,
+                env=os.environ | {'PYTHONPATH': str(ROOT), 'OMP_NUM_THREADS': '1', 'no_proxy': '127.0.0.1',
+                                  'GRADIO_TEMP_DIR': str(tmp_path / 'uploads')})
+        processes.append(process)
+        while not (found := re.search(r'Open (http://127\.0\.0\.1:\d+/) ', log.read_text())):
+            assert process.poll() is None, log.read_text()
+            time.sleep(0.1)
+        return found[1]
+
+    yield serve
+    for process in processes:
+        process.terminate()
+        process.wait(30)
+
+
+class Expected:
+    """What the package's own inferencer gives."""
+
+    def __init__(self, config: Path, checkpoint: Path) -> None:
+        self.inferencer = Inferencer(config, checkpoint, 'cpu')
+        self.backbone = self.inferencer.model.backbone
+
+    def __call__(self, path: Path, depth: int, score: float) -> tuple[dict, np.ndarray]:
+        self.backbone.set_depth(depth)
+        image = self.inferencer.load(path)
+        sample, = self.inferencer([image])
+        return self.inferencer.describe(sample, score), self.inferencer.draw(image, sample, score)
+
+
+def words(result: dict) -> list[str]:
+    """What the line under the picture has to say."""
+    if 'classes' in result:
+        return [f'{entry["name"]} {entry["share"]:.0%}' for entry in result['classes']]
+    return [f'{count} × {name}' for name, count in Counter(result.get('names', [])).items()]
+
+
+@pytest.mark.parametrize('task', ['cls', 'det', 'seg'])
+def test_it_shows_what_the_inferencer_gives_at_every_depth(task, request, write_config, weights, page, tmp_path,
+                                                           tiny_data):
+    config = write_config(request.getfixturevalue(f'{task}_fields'), task)
+    checkpoint = weights(config)
+    client = gradio_client.Client(page(config, checkpoint), verbose=False)
+    expected = Expected(config, checkpoint)
+    depths, score = expected.backbone.runnable_depths(), 0.01
+    path = tiny_data / FIRST[task]
+    gray, clear = tmp_path / 'gray.png', tmp_path / 'clear.png'
+    Image.open(path).convert('L').save(gray)
+    Image.open(path).convert('RGBA').save(clear)
+
+    def ask(path: Path, depth: float) -> tuple[object, str]:
+        return client.predict(gradio_client.handle_file(path), depth, score, api_name='/predict')
+
+    seen = []
+    for depth, file in [*((depth, path) for depth in depths), (depths[0], gray), (depths[-1], clear)]:
+        shown, line = ask(file, depth)
+        result, picture = expected(file, depth, score)
+        assert f'**Depth {depth}** of {depths[-1]}' in line and re.search(r'\d ms', line)
+        assert all(word in line for word in words(result)) and (task == 'cls' or words(result))
+        if task == 'cls':
+            scores = {entry['label']: entry['confidence'] for entry in shown['confidences']}
+            assert scores == {entry['name']: entry['score'] for entry in result['top5']}
+        else:
+            assert np.array_equal(np.array(Image.open(shown)), picture)
+        seen.append(result)
+    assert seen[0] != seen[len(depths) - 1]  # so the depth is in effect
+
+    # asked at once, neither has the depth of the other
+    with ThreadPoolExecutor(4) as pool:
+        for depth, (_, line) in zip(depths * 2, pool.map(lambda depth: ask(path, depth), depths * 2), strict=True):
+            assert f'**Depth {depth}**' in line
+
+    table = client.predict(gradio_client.handle_file(path), api_name='/times')['data']
+    assert [row[0] for row in table] == depths
+    assert all(milliseconds > 0 for *_, milliseconds in table)
+    work = [multiply_adds for _, multiply_adds, _ in table]
+    assert work == sorted(set(work)) and work[0] > 0
+
+    (tmp_path / 'cut.png').write_bytes(path.read_bytes()[:-300])
+    (tmp_path / 'no.png').write_text('no image')
+    for name, message in (('cut.png', 'image "cut.png" cannot be read'), ('no.png', 'cannot identify image file')):
+        with pytest.raises(gradio_client.exceptions.AppError, match=message):
+            ask(tmp_path / name, depths[0])
+    assert ask(path, depths[0])[1]  # and it goes on
+
+
+@pytest.mark.skipif(BINARY is None, reason='needs Chromium')
+def test_in_a_browser(det_fields, write_config, weights, page, tmp_path, tiny_data):
+    """A user drops an image, moves the depth with the keyboard and has the depths timed."""
+    config = write_config(det_fields, 'my_detector')
+    url = page(config, weights(config))
+    with Chromium(tmp_path / 'profile') as browser:
+        browser.open(url)
+        browser.wait('document.querySelector("input[type=range]") && document.querySelector("[data-testid=image]")')
+        assert browser.js('document.title') == 'my_detector'
+        browser.drop(tiny_data / FIRST['det'], '[data-testid=image] button')
+        browser.wait('document.body.innerText.includes("Depth 16 of 16")')
+        first = browser.wait('document.querySelectorAll("img")[1]?.src')
+        browser.js('document.querySelector("input[type=range]").focus()')
+        browser.key('Home', 36)
+        browser.wait('document.body.innerText.includes("Depth 8 of 16")')
+        assert browser.wait('document.querySelectorAll("img")[1]?.src') != first
+        browser.click('button.lg')
+        browser.wait('document.querySelectorAll("tbody tr").length >= 5')
+        browser.screenshot(tmp_path / 'page.png')
+
+
+def test_a_model_that_is_not_grown_has_no_slider(cls_fields, write_config, weights, tool, tmp_path):
+    gradio = pytest.importorskip('gradio')
+    script = runpy.run_path(str(ROOT / 'tools' / SCRIPT))
+    texts = []
+    for name in ('grown', 'base'):
+        if name == 'base':
+            backbone = cls_fields['model']['backbone']
+            del backbone['scale']
+            backbone['type'] = 'VisionTransformer'
+        config = write_config(cls_fields, name)
+        blocks = script['build_page'](script['DepthModel'](Inferencer(config, weights(config), 'cpu')), name).blocks
+        depth = [block for block in blocks.values() if isinstance(block, gradio.Slider) and block.label == 'depth']
+        assert len(depth) == (name == 'grown')
+        texts.append(' '.join(block.value for block in blocks.values() if isinstance(block, gradio.Markdown)
+                              and block.value))
+    assert 'VisionTransformer, which is not grown' in texts[1] and 'not grown' not in texts[0]
+
+
+def test_a_large_image_is_refused(cls_fields, write_config, weights, tmp_path):
+    script = runpy.run_path(str(ROOT / 'tools' / SCRIPT))
+    config = write_config(cls_fields)
+    Image.new('1', (6000, 5000)).save(tmp_path / 'large.png')
+    with pytest.raises(ValueError, match='6000 x 5000 pixels, and this page takes 25 million'):
+        script['DepthModel'](Inferencer(config, weights(config), 'cpu')).load(str(tmp_path / 'large.png'))
+
+
+@pytest.mark.parametrize('values, most, expected', [
+    ([4, 5], 9, [4, 5]), (list(range(12, 49)), 4, [12, 24, 36, 48]), ([], 9, []), ([3], 9, [3])])
+def test_spread(values, most, expected):
+    assert runpy.run_path(str(ROOT / 'tools' / SCRIPT))['spread'](values, most) == expected
+
+
+@pytest.mark.parametrize('arguments, message', [
+    (dict(checkpoint='nowhere.pth'), 'nowhere.pth'),
+    (dict(config='nowhere.py'), 'nowhere.py'),
+    ({'--device': 'abacus'}, '--device "abacus"'),
+    ({'--port': 0}, '--port 0'),
+    (dict(gradio=None), 'mmscalenet[demo]'),
+    (dict(scale=1), 'does not fit the config'),
+])
+def test_refused(arguments, message, cls_fields, write_config, weights, tool, capfd, monkeypatch):
+    config = write_config(cls_fields)
+    checkpoint = weights(config)
+    if 'gradio' in arguments:
+        monkeypatch.setitem(sys.modules, 'gradio', None)  # as Python has it where it is not installed
+    if 'scale' in arguments:
+        cls_fields['model']['backbone']['scale'] = arguments['scale']
+        config = write_config(cls_fields)
+    options = [part for pair in arguments.items() if pair[0].startswith('--') for part in pair]
+    with pytest.raises(SystemExit) as stop:
+        tool(SCRIPT, arguments.get('config', config), arguments.get('checkpoint', checkpoint), *options)
+    assert stop.value.code == 2
+    error = capfd.readouterr().err.splitlines()[-1]
+    assert error.startswith('error: ') and message in error
