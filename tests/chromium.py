@@ -84,7 +84,7 @@ class Chromium:
         """The value of an expression as soon as it is true."""
         end = time.monotonic() + seconds
         while not (value := self.js(expression)):
-            assert time.monotonic() < end, f'not true in {seconds} s: {expression}\n{self.js("document.body.innerText")}'
+            assert time.monotonic() < end, f'not true: {expression}\n{self.js("document.body.innerText")}'
             time.sleep(0.1)
         return value
 

@@ -111,7 +111,7 @@ class DepthModel:
         for depth, seconds in zip(depths, zip(*rounds[1:], strict=True), strict=True):
             self.set_depth(depth)
             multiply_adds = count_multiply_adds(self.inferencer.model, shape)
-            rows.append([depth, round(multiply_adds / 1e9, 3), round(1000 * statistics.median(seconds), 1)])
+            rows.append([depth, float(f'{multiply_adds / 1e9:.4g}'), round(1000 * statistics.median(seconds), 1)])
         return rows
 
     def input_shape(self, image: np.ndarray) -> tuple[int, ...]:
