@@ -95,7 +95,7 @@ class DepthModel:
         return min(self.depths, key=lambda known: (abs(known - depth), known))
 
     def times(self, image: np.ndarray, progress: Callable[[Iterable[int]], Iterable[int]] = iter) -> list[list]:
-        """Depth, multiply-adds in G and milliseconds of several depths, from the smallest to the largest.
+        """Depth, multiply-adds of the backbone in G, and milliseconds of several depths, ascending.
 
         The depths run in turn, so that a machine whose speed drifts favours none.
 
@@ -110,7 +110,7 @@ class DepthModel:
         rows, shape = [], self.input_shape(image)
         for depth, seconds in zip(depths, zip(*rounds[1:], strict=True), strict=True):
             self.set_depth(depth)
-            multiply_adds = count_multiply_adds(self.inferencer.model, shape)
+            multiply_adds = count_multiply_adds(self.backbones[0], shape)
             rows.append([depth, float(f'{multiply_adds / 1e9:.4g}'), round(1000 * statistics.median(seconds), 1)])
         return rows
 
@@ -171,49 +171,49 @@ def build_page(model: DepthModel, title: str) -> 'gradio.Blocks':
         return model.inferencer.draw(image, sample, score), line
 
     def measure(path: str | None, progress: 'gradio.Progress' = gr.Progress()) -> list[list]:
-        """Depth, multiply-adds (G) and time (ms), timed on an image."""
+        """Depth, multiply-adds of the backbone (G) and time of the whole model (ms), timed on an image."""
         if path is None:
             raise gr.Error('Drop an image first: depths are timed on it.', print_exception=False)
         return model.times(image_of(path), lambda rounds: progress.tqdm(rounds, desc='round', unit=''))
 
-    one_at_a_time = dict(concurrency_id='model', concurrency_limit=1)  # as the depth is the model's
     with gr.Blocks(title=title, analytics_enabled=False, delete_cache=(3600, 3600)) as page:
-        gr.Markdown(f'## {title}')
+        gr.Markdown(f'## {title}\n{about(model)}')
         with gr.Row():
             with gr.Column():
                 image = gr.Image(label='image', type='filepath', image_mode=None, height=420)
-                several = len(model.depths) > 1
-                if several:
-                    step = math.gcd(*(b - a for a, b in zip(model.depths, model.depths[1:], strict=False)))
-                    depth = gr.Slider(low, high, model.nearest(model.depth), step=step, label='depth', info=(
-                        f'positions of the backbone that run: from {low}, as the base, to {high}, the whole grown net'))
-                else:
-                    depth = gr.State(low)
-                    gr.Markdown(no_slider(model))
+                depth = gr.Slider(
+                    low, high, model.nearest(model.depth) if model.depths else low, step=step(model.depths),
+                    label='depth', visible=low < high, info='positions of the backbone that run, from those of the '
+                    'base to all of the grown net')
                 score = gr.Slider(0, 1, 0.3, step=0.05, label='score', visible=scope == 'mmdet',
                                   info='objects with a score up to this are left out')
             with gr.Column():
-                if scope == 'mmpretrain':
-                    shown = gr.Label(label='classes')
-                else:
-                    shown = gr.Image(label='prediction', format='png', height=420)
+                shown = (gr.Label(label='classes') if scope == 'mmpretrain' else
+                         gr.Image(label='prediction', format='png', height=420, buttons=['download', 'fullscreen']))
                 line = gr.Markdown()
-                if several:
-                    button = gr.Button('Time the depths on this image')
-                    table = gr.Dataframe(headers=['depth', 'multiply-adds (G)', 'time (ms)'], datatype='number',
-                                         label='time of each depth', interactive=False)
-                    button.click(measure, image, table, api_name='times', **one_at_a_time)
-        gr.on([image.change, depth.change, score.change] if several else [image.change, score.change], predict,
-              [image, depth, score], [shown, line], api_name='predict', trigger_mode='always_last', **one_at_a_time)
+                button = gr.Button('Time the depths on this image', visible=low < high)
+                table = gr.Dataframe(headers=['depth', 'multiply-adds of the backbone (G)', 'time (ms)'], datatype='number',
+                                     label='time of each depth', interactive=False, visible=low < high)
+        one_at_a_time = dict(concurrency_id='model', concurrency_limit=1)  # as the depth is the model's
+        gr.on([image.change, depth.change, score.change], predict, [image, depth, score], [shown, line],
+              api_name='predict', trigger_mode='always_last', **one_at_a_time)
+        button.click(measure, image, table, api_name='times', **one_at_a_time)
     return page
 
 
-def no_slider(model: DepthModel) -> str:
-    """Why there is no depth to choose."""
+def about(model: DepthModel) -> str:
+    """The model in a line, with the reason where it has no depth to choose."""
+    whole = model.inferencer.model
+    backbone = type(getattr(whole, 'backbone', None)).__name__
+    text = f'{type(whole).__name__} with a {backbone} on {next(whole.parameters()).device}'
     if not model.backbones:
-        kind = type(getattr(model.inferencer.model, 'backbone', model.inferencer.model)).__name__
-        return f'The backbone is a {kind}, which is not grown: it runs at one depth.'
-    return f'The backbone is grown, and runs at one depth only: {model.depth}.'
+        return f'{text}, which is not grown: it runs at one depth.'
+    return text if len(model.depths) > 1 else f'{text}, which runs at one depth: {model.depth}.'
+
+
+def step(depths: list[int]) -> int:
+    """The largest step that meets all depths from the first on."""
+    return math.gcd(*(depth - depths[0] for depth in depths)) or 1
 
 
 def import_gradio() -> None:
