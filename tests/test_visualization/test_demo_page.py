@@ -128,9 +128,10 @@ def test_it_shows_what_the_inferencer_gives_at_every_depth(task, request, write_
 
     (tmp_path / 'cut.png').write_bytes(path.read_bytes()[:-300])
     (tmp_path / 'no.png').write_text('no image')
-    for name, message in (('cut.png', 'image "cut.png" cannot be read'), ('no.png', 'cannot identify image file')):
-        with pytest.raises(gradio_client.exceptions.AppError, match=message):
+    for name in ('cut.png', 'no.png'):
+        with pytest.raises(gradio_client.exceptions.AppError) as error:
             ask(tmp_path / name, depths[0])
+        assert str(error.value).startswith(f'image "{name}" cannot be read: ') and str(tmp_path) not in str(error.value)
     assert ask(path, depths[0])[1]  # and it goes on
 
 
@@ -169,7 +170,7 @@ def test_a_model_that_is_not_grown_has_no_slider(cls_fields, write_config, weigh
         model = script['DepthModel'](Inferencer(config, weights(config), 'cpu'))
         blocks = script['build_page'](model, name).blocks.values()
         slider, = (block for block in blocks if isinstance(block, gradio.Slider) and block.label == 'depth')
-        text = ' '.join(block.value for block in blocks if isinstance(block, gradio.Markdown))
+        text = ' '.join(block.value or '' for block in blocks if isinstance(block, gradio.Markdown))
         assert slider.visible == (name == 'grown')
         assert ('with a VisionTransformer on cpu, which is not grown' in text) == (name == 'base')
 

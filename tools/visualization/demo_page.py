@@ -180,20 +180,23 @@ def build_page(model: DepthModel, title: str) -> 'gradio.Blocks':
         gr.Markdown(f'## {title}\n{about(model)}')
         with gr.Row():
             with gr.Column():
-                image = gr.Image(label='image', type='filepath', image_mode=None, height=420)
+                image = gr.Image(label='image', type='filepath', height=360)
+                # the file as it is: Gradio would open it, and where it cannot say so in ten lines
+                image.preprocess = lambda file: file and file.path
                 depth = gr.Slider(
-                    low, high, model.nearest(model.depth) if model.depths else low, step=step(model.depths),
-                    label='depth', visible=low < high, info='positions of the backbone that run, from those of the '
-                    'base to all of the grown net')
+                    low, max(high, low + 1), model.nearest(model.depth) if model.depths else low,
+                    step=step(model.depths), label='depth', visible=low < high,
+                    info='positions of the backbone that run, from those of the base to all of the grown net')
                 score = gr.Slider(0, 1, 0.3, step=0.05, label='score', visible=scope == 'mmdet',
                                   info='objects with a score up to this are left out')
             with gr.Column():
                 shown = (gr.Label(label='classes') if scope == 'mmpretrain' else
-                         gr.Image(label='prediction', format='png', height=420, buttons=['download', 'fullscreen']))
+                         gr.Image(label='prediction', format='png', height=360, buttons=['download', 'fullscreen']))
                 line = gr.Markdown()
                 button = gr.Button('Time the depths on this image', visible=low < high)
-                table = gr.Dataframe(headers=['depth', 'multiply-adds of the backbone (G)', 'time (ms)'], datatype='number',
-                                     label='time of each depth', interactive=False, visible=low < high)
+                table = gr.Dataframe(headers=['depth', 'multiply-adds of the backbone (G)', 'time (ms)'],
+                                     datatype='number', label='time of each depth', interactive=False,
+                                     visible=low < high)
         one_at_a_time = dict(concurrency_id='model', concurrency_limit=1)  # as the depth is the model's
         gr.on([image.change, depth.change, score.change], predict, [image, depth, score], [shown, line],
               api_name='predict', trigger_mode='always_last', **one_at_a_time)
@@ -204,7 +207,7 @@ def build_page(model: DepthModel, title: str) -> 'gradio.Blocks':
 def about(model: DepthModel) -> str:
     """The model in a line, with the reason where it has no depth to choose."""
     whole = model.inferencer.model
-    backbone = type(getattr(whole, 'backbone', None)).__name__
+    backbone = type(getattr(whole, 'backbone', None)).__name__.split('_')[0]  # without the parent's name
     text = f'{type(whole).__name__} with a {backbone} on {next(whole.parameters()).device}'
     if not model.backbones:
         return f'{text}, which is not grown: it runs at one depth.'
