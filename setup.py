@@ -11,12 +11,17 @@ def version() -> str:
     return scope['__version__']
 
 
-def requirements(stack: str) -> list:
-    """Pinned requirements of one tested stack, comments dropped."""
+def requirements(*names: str) -> list:
+    """What these files of requirements/ ask for, comments dropped."""
     lines = []
-    for name in ('torch', 'mmcv', 'stack'):
-        lines += (ROOT / 'requirements' / stack / f'{name}.txt').read_text().splitlines()
+    for name in names:
+        lines += (ROOT / 'requirements' / f'{name}.txt').read_text().splitlines()
     return [line for line in lines if line and not line.startswith('#')]
+
+
+def stack(name: str) -> list:
+    """Pinned requirements of one tested stack."""
+    return requirements(f'{name}/torch', f'{name}/mmcv', f'{name}/stack')
 
 
 setup(
@@ -38,5 +43,5 @@ setup(
     python_requires='>=3.10',
     # Light on purpose: torch and the OpenMMLab packages are what the user already has, under either name.
     install_requires=['packaging'],
-    extras_require={'onedl': requirements('onedl'), 'openmmlab': requirements('openmmlab')},
+    extras_require={'onedl': stack('onedl'), 'openmmlab': stack('openmmlab'), 'demo': requirements('demo')},
 )

@@ -10,16 +10,18 @@ from mmscalenet.paths import MIM
 
 COMMANDS = (
     'train', 'test', 'dist_train', 'dist_test', 'slurm_train', 'slurm_test', 'grow', 'plan_expansion', 'get_flops',
-    'print_config', 'browse_dataset', 'analyze_logs', 'image_demo', 'show_depths', 'export_onnx', 'check_deployment',
-    'to_plain', 'convert_backbone', 'dinov2_from_onnx', 'fashion_scenes', 'prepare_fashion_mnist', 'benchmark_backbone',
-    'benchmark_config', 'check_drop_in', 'doctor')
+    'print_config', 'browse_dataset', 'analyze_logs', 'image_demo', 'demo', 'show_depths', 'export_onnx',
+    'check_deployment', 'to_plain', 'convert_backbone', 'dinov2_from_onnx', 'fashion_scenes', 'prepare_fashion_mnist',
+    'benchmark_backbone', 'benchmark_config', 'check_drop_in', 'doctor')
+#: Commands whose script has another name: tools/demo.py is what make demo runs.
+SCRIPTS = {'demo': 'demo_page'}
 
 
 def script_of(command: str) -> Path:
     """The file that a command runs."""
     if command == 'doctor':
         return Path(doctor.__file__)
-    found = (MIM / 'tools').resolve().rglob(f'{command}.*')
+    found = (MIM / 'tools').resolve().rglob(f'{SCRIPTS.get(command, command)}.*')
     return next(path for path in found if path.suffix in ('.py', '.sh'))
 
 

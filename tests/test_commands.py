@@ -58,7 +58,7 @@ def test_help(monkeypatch, capsys, command):
     with pytest.raises(SystemExit) as end:
         run(monkeypatch, command, '--help')
     assert not end.value.code
-    assert f'usage: {command}.py' in capsys.readouterr().out
+    assert f'usage: {script_of(command).name}' in capsys.readouterr().out
 
 
 def test_unknown_command(monkeypatch, capsys):

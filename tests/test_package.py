@@ -39,7 +39,7 @@ def test_installing_pulls_nothing_heavy():
     needed = [line for line in requires('mmscalenet') or [] if 'extra ==' not in line]
     assert not [line for line in needed if line.lower().startswith(HEAVY)]
     extras = {line.split('extra == ')[1].strip('"\'') for line in requires('mmscalenet') if 'extra ==' in line}
-    assert extras == {'onedl', 'openmmlab'}
+    assert extras == {'onedl', 'openmmlab', 'demo'}
 
 
 def test_a_wrong_python_is_refused_with_the_way_out(tmp_path):

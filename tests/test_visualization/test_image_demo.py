@@ -11,22 +11,6 @@ SCRIPT = 'visualization/image_demo.py'
 FOLDER = {'cls': 'cls/class0', 'det': 'det/images', 'seg': 'seg/images'}
 
 
-@pytest.fixture(scope='module')
-def weights(tmp_path_factory):
-    """A function that writes a checkpoint of a config's model with random weights."""
-    def write(config):
-        import torch
-        from mmengine.config import Config
-        from mmengine.registry import MODELS, init_default_scope
-        cfg = Config.fromfile(config)
-        init_default_scope(cfg.default_scope)
-        path = tmp_path_factory.mktemp('weights') / 'epoch_1.pth'
-        torch.save(dict(state_dict=MODELS.build(cfg.model).state_dict()), path)
-        return path
-
-    return write
-
-
 @pytest.mark.parametrize('task', ['cls', 'det', 'seg'])
 def test_folder(task, request, write_config, weights, tool, tmp_path, tiny_data):
     """Images of the same name in subfolders and with other endings; other files are left alone."""

@@ -51,7 +51,8 @@ def run(*command: object) -> None:
 def digest(stack: str) -> str:
     """Digest of everything that decides what the environment holds."""
     sha = hashlib.sha256(f'{sys.version}{ROOT}'.encode())
-    for path in (*sorted((REQUIREMENTS / stack).glob('*.txt')), REQUIREMENTS / 'dev.txt', ROOT / 'setup.py'):
+    for path in (*sorted((REQUIREMENTS / stack).glob('*.txt')), REQUIREMENTS / 'dev.txt', REQUIREMENTS / 'demo.txt',
+                 ROOT / 'setup.py'):
         sha.update(path.read_bytes())
     return sha.hexdigest()
 
