@@ -1,4 +1,7 @@
-"""mmscalenet demo: the page as its server answers, and as a browser shows it."""
+"""mmscalenet demo: the page as its server answers, and as a browser shows it.
+
+    python -m pytest -m slow tests/test_visualization/test_demo_page.py
+"""
 import os
 import re
 import runpy
@@ -82,7 +85,7 @@ def words(result: dict) -> list[str]:
     return [f'{count} × {name}' for name, count in Counter(result.get('names', [])).items()]
 
 
-@pytest.mark.parametrize('task', ['cls', 'det', 'seg'])
+@pytest.mark.parametrize('task', ['cls', *(pytest.param(task, marks=pytest.mark.slow) for task in ('det', 'seg'))])
 def test_it_shows_what_the_inferencer_gives_at_every_depth(task, request, write_config, weights, page, tmp_path,
                                                            tiny_data):
     fields = 'few_objects' if task == 'det' else f'{task}_fields'
@@ -135,6 +138,7 @@ def test_it_shows_what_the_inferencer_gives_at_every_depth(task, request, write_
     assert ask(path, depths[0])[1]  # and it goes on
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(BINARY is None, reason='needs Chromium')
 def test_in_a_browser(few_objects, write_config, weights, page, tmp_path, tiny_data):
     """A user drops an image, moves the depth with the keyboard and has the depths timed."""
