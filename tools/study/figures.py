@@ -75,7 +75,8 @@ def gains(arms: Arms, study: str, path: Path) -> None:
 
 
 #: Of figures that stand where nobody knows the grids.
-TITLES = dict(t1_deit_single_regime='DeiT of one block, run twice from 70 % of the budget on, equal FLOPs')
+TITLES = dict(t1_deit_single_regime='DeiT of one block, run twice from 70 % of the budget on, equal FLOPs',
+              t2_deit_crops='The same on garments before photographs')
 
 
 def ages(arms: Arms, study: str, path: Path) -> None:
@@ -132,8 +133,8 @@ def depths(arms: Arms, study: str, path: Path) -> None:
 AGE = re.compile(r', [\d.]+k steps$')
 #: Name -> what it shows, the function that draws it, and the grids of which it is drawn.
 FIGURES: dict[str, tuple[str, Callable[[Arms, str, Path], None], str]] = {
-    'curves': ('test loss over training FLOPs, mean over seeds', curves, r'^(?!.*_(regime|depths|rates))'),
+    'curves': ('test loss over training FLOPs, mean over seeds', curves, r'^(?!.*_(regime|crops|depths|rates))'),
     'gains': ('paired difference to the opponent, 95 % interval', gains, r'^(?!.*_(depths|rates))'),
-    'ages': ('gain over the base trained on, over the budget', ages, '_regime'),
+    'ages': ('gain over the base trained on, over the budget', ages, '_(regime|crops)'),
     'depths': ('test loss over the number of blocks at the same FLOPs', depths, '_depths'),
 }
