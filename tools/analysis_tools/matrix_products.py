@@ -6,7 +6,10 @@ from timing import step
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_unflatten
-from torch.utils.flop_counter import flop_registry
+
+_aten = torch.ops.aten
+#: As kernels see them: linear layers and batched products of any shape have become these.
+PRODUCTS = (_aten.mm, _aten.addmm, _aten.bmm, _aten.baddbmm, _aten.convolution, _aten.convolution_backward)
 
 
 class _Layout(NamedTuple):
@@ -25,9 +28,8 @@ class _Layout(NamedTuple):
 class MatrixProducts(TorchDispatchMode):
     """Notes every matrix product, convolution and attention kernel that runs inside, and runs them alone.
 
-    Those are what torch's FLOP counter counts, and the attention kernel of the CPU, which it does not know. Their
-    operands are random tensors of the same layout. Calls of the same layout share them, so that less memory is read
-    than in the model: the floor is a low one.
+    Their operands are random tensors of the same layout. Calls of the same layout share them, so that less memory is
+    read than in the model: the floor is a low one.
     """
 
     def __init__(self) -> None:
@@ -35,9 +37,10 @@ class MatrixProducts(TorchDispatchMode):
         self._calls, self._operands = [], {}
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None) -> object:
-        if func.overloadpacket in flop_registry or 'scaled_dot_product' in func.name():
+        if func.overloadpacket in PRODUCTS or 'scaled_dot_product' in func.name():
             leaves, structure = tree_flatten((args, kwargs or {}))
-            self._calls.append((func, tree_unflatten(map(self._stand_in, range(len(leaves)), leaves), structure)))
+            leaves = [self._stand_in(place, leaf) for place, leaf in enumerate(leaves)]
+            self._calls.append((func, tree_unflatten(leaves, structure)))
         return func(*args, **(kwargs or {}))
 
     def _stand_in(self, place: int, leaf: object) -> object:
