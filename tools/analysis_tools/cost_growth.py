@@ -7,6 +7,7 @@ so that a machine whose speed drifts does not decide. Memory is what the forward
     python tools/analysis_tools/cost_growth.py docs/results/cost.jsonl --threads 1
 """
 import argparse
+import gc
 import json
 from collections.abc import Iterator
 from functools import partial
@@ -47,8 +48,10 @@ def measure(net: str, rounds: int) -> Iterator[dict]:
 
 
 def _counted(net: str, kind: str, scale: int, model: nn.Module) -> dict:
-    return dict(net=net, kind=kind, scale=scale, parameters=parameters(model),
-                kept_bytes=count_activation_bytes(model, SHAPE))
+    record = dict(net=net, kind=kind, scale=scale, parameters=parameters(model),
+                  kept_bytes=count_activation_bytes(model, SHAPE))
+    gc.collect()  # the graphs of counted passes refer to themselves
+    return record
 
 
 def parse_args() -> argparse.Namespace:

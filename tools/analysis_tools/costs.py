@@ -1,4 +1,6 @@
 """What training a model costs besides time; each figure is counted where it arises, none by a formula."""
+import gc
+
 import torch
 from get_flops import count_activation_bytes, random_images
 from timing import step
@@ -27,6 +29,8 @@ def optimizer_bytes(model: nn.Module, shape: tuple[int, int, int]) -> int:
 
 def costs(model: nn.Module, shape: tuple[int, int, int]) -> dict[str, float]:
     """All of them, by what they are and their unit; arguments as above."""
-    return {'parameters (M)': parameters(model) / 1e6,
-            'kept for the backward pass (MiB an image)': count_activation_bytes(model, shape) / 2**20,
-            "AdamW's state (MiB)": optimizer_bytes(model, shape) / 2**20}
+    found = {'parameters (M)': parameters(model) / 1e6,
+             'kept for the backward pass (MiB an image)': count_activation_bytes(model, shape) / 2**20,
+             "AdamW's state (MiB)": optimizer_bytes(model, shape) / 2**20}
+    gc.collect()  # the graphs of counted passes refer to themselves
+    return found
