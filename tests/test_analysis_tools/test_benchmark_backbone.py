@@ -57,7 +57,8 @@ def test_opponents_do_the_same_work(opponent):
 @pytest.mark.parametrize('compiled, training', [(False, False), (False, True), pytest.param(True, True, marks=[
     pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'), reason='compiles no such model')])])
 def test_time_rows(compiled, training, fresh_compiler):
-    options = dict(arch=dict(embed_dims=32, num_layers=1, num_heads=2, feedforward_channels=64), img_size=32)
+    # more layers than a function may be compiled anew: the parent's graph breaks must not reach ours
+    options = dict(arch=dict(embed_dims=32, num_layers=10, num_heads=2, feedforward_channels=64), img_size=32)
     models = VisionTransformer(**options), ScaleNetDeiT(**options, scale=1, adapter=None)
     args = Namespace(compile=compiled, rounds=3, seconds=0.)
     torch._dynamo.utils.counters.clear()
@@ -66,7 +67,7 @@ def test_time_rows(compiled, training, fresh_compiler):
     assert graphs >= 2 if compiled else graphs == 0  # the parent's falls into several
     mode = 'training' if training else 'inference'
     assert whole[:2] == [mode, '3'] and products[:2] == [f'{mode}, matrix products alone', '3']
-    for cell in products[2:4]:  # 3 layers of a few numbers: nearly all is overhead
+    for cell in products[2:4]:
         assert 0 < int(cell.split('= ')[1].rstrip('%')) < 100
 
 
