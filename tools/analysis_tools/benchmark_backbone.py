@@ -94,6 +94,9 @@ def parse_args() -> argparse.Namespace:
 
 def report(args: argparse.Namespace, chosen: list[tuple[str, str]]) -> Iterator[str]:
     """The lines of both tables; ``chosen`` are opponents and sizes."""
+    # first, as other processes print while they start
+    counted = [f'| {opponent} | {size} | {" | ".join(cells)} |' for opponent, size in chosen
+               for cells in cost_rows(opponent, size, args)]
     yield f'    {shlex.join(["python", os.path.relpath(sys.argv[0]), *sys.argv[1:]])}'
     yield ''
     yield (f'torch {torch.__version__}, {args.device}, {torch.get_num_threads()} thread(s). Ratio: opponent / ours, '
@@ -110,9 +113,7 @@ def report(args: argparse.Namespace, chosen: list[tuple[str, str]]) -> Iterator[
     yield ''
     yield '| opponent | image | what | opponent\'s | ours | ours / opponent\'s |'
     yield '|---|---|---|---|---|---|'
-    for opponent, size in chosen:
-        for cells in cost_rows(opponent, size, args):
-            yield f'| {opponent} | {size} | {" | ".join(cells)} |'
+    yield from counted
 
 
 @one_line_errors
