@@ -12,7 +12,7 @@ COMMANDS = (
     'train', 'test', 'dist_train', 'dist_test', 'slurm_train', 'slurm_test', 'grow', 'plan_expansion', 'get_flops',
     'print_config', 'browse_dataset', 'analyze_logs', 'image_demo', 'demo', 'show_depths', 'export_onnx',
     'check_deployment', 'to_plain', 'convert_backbone', 'dinov2_from_onnx', 'fashion_scenes', 'prepare_fashion_mnist',
-    'benchmark_backbone', 'benchmark_config', 'check_drop_in', 'doctor')
+    'benchmark_backbone', 'benchmark_config', 'check_drop_in', 'cost_growth', 'doctor')
 #: Commands whose script has another name: tools/demo.py is what make demo runs.
 SCRIPTS = {'demo': 'demo_page'}
 
