@@ -76,7 +76,7 @@ def gains(arms: Arms, study: str, path: Path) -> None:
 
 #: Of figures that stand where nobody knows the grids.
 TITLES = dict(t1_deit_single_regime='DeiT of one block, run twice from 70 % of the budget on, equal FLOPs',
-              t2_deit_crops='The same on garments before photographs')
+              t2_deit_crops='The same DeiT on garments before photographs')
 
 
 def ages(arms: Arms, study: str, path: Path) -> None:
