@@ -4,6 +4,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from pathlib import Path
 
 import pytest
 from pages import DOCS
@@ -35,7 +36,7 @@ def test_every_page_is_listed():
     """On the site, and on the page that lists them in the repository."""
     pages = {page.stem for page in DOCS.iterdir() if page.suffix in ('.md', '.ipynb')} - {'index', 'README'}
     tree = set((DOCS / 'index.md').read_text().split())
-    listed = {name.rpartition('.')[0] for name in LINK.findall((DOCS / 'README.md').read_text())} - {'results'}
+    listed = {Path(name).stem for name in LINK.findall((DOCS / 'README.md').read_text())} - {'results'}
     assert pages <= tree and pages == listed
     for folder in {page.parent for page in DOCS.rglob('*.md')} - {DOCS}:
         name = str(folder.relative_to(DOCS))
