@@ -4,7 +4,6 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from pathlib import Path
 
 import pytest
 from pages import DOCS
