@@ -75,7 +75,11 @@ def test_a_run_goes_on(name, tool, tmp_path):
     expected = load_file('weights.safetensors')
     assert end.keys() == expected.keys()
     for key, value in expected.items():
-        torch.testing.assert_close(end[key], value, rtol=1e-3, atol=1e-3)
+        parts = zip(end[key].chunk(3), value.chunk(3), strict=True) if key.endswith('qkv.bias') else [(end[key], value)]
+        for number, (one, two) in enumerate(parts):
+            # softmax takes the keys' bias out again: its gradient is rounding alone, of which AdamW makes whole steps
+            if not (key.endswith('qkv.bias') and number == 1):
+                torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3)
     assert max((expected[key] - start[key]).abs().max() for key in start if start[key].is_floating_point()) > 0.01
 
 
