@@ -55,7 +55,8 @@ def test_opponents_do_the_same_work(opponent):
 
 
 @pytest.mark.parametrize('compiled, training', [(False, False), (False, True), pytest.param(True, False, marks=[
-    pytest.mark.slow, pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'), reason='compiles no such model')])])
+    pytest.mark.slow,
+    pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'), reason='compiles no such model')])])
 def test_time_rows(compiled, training, fresh_compiler):
     # more layers than a function may be compiled anew: the parent's graph breaks must not reach ours
     options = dict(arch=dict(embed_dims=32, num_layers=10, num_heads=2, feedforward_channels=64), img_size=32)
