@@ -189,7 +189,7 @@ def test_a_large_image_is_refused(cls_fields, write_config, weights, tmp_path):
 
 def test_depths_of_the_slider_and_the_table():
     script = runpy.run_path(str(ROOT / 'tools' / SCRIPT))
-    spread, step = script['spread'], script['step']
+    spread, step = sys.modules['depth_model'].spread, script['step']
     assert spread([4, 5], 9) == [4, 5] and spread(list(range(12, 49)), 4) == [12, 24, 36, 48] and spread([3], 9) == [3]
     assert [step(depths) for depths in ([12, 13, 14], [8, 10, 16], [12, 18], [3], [])] == [1, 2, 6, 1, 1]
 
