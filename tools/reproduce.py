@@ -18,9 +18,8 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path += [str(ROOT / 'tools/analysis_tools'), str(ROOT / 'tools/dataset_converters')]
 
 from analyze_logs import read_log  # noqa: E402
-from mmengine.config import Config  # noqa: E402
 
-from mmscalenet.engine import UsageError, one_line_errors  # noqa: E402
+from mmscalenet.engine import UsageError, one_line_errors, read_config  # noqa: E402
 
 EXPECTED = re.compile(r'^# Expected: (\S+) ([\d.]+) \+- ([\d.]+)$', re.MULTILINE)
 
@@ -32,7 +31,7 @@ def expected(config: Path) -> dict[str, tuple[float, float]]:
 
 def starts_from(config: Path) -> Iterator[Path]:
     """The configs whose checkpoints this one loads."""
-    cfg = Config.fromfile(config)
+    cfg = read_config(str(config))
     names = {path.parts[1] for path in (Path(cfg.get('load_from') or ''), Path(cfg.get('checkpoint') or ''))
              if path.parts[:1] == ('work_dirs', )}
     for name in sorted(names):
@@ -51,7 +50,10 @@ def prepare_data(config: Path) -> None:
     from prepare_fashion_mnist import prepare
 
     from mmscalenet.datasets.writing import write_fashion_scenes
-    root = Config.fromfile(config).train_dataloader.dataset.data_root
+    root = read_config(str(config)).train_dataloader.dataset.data_root
+    if Path(root) not in (Path('data/fashion_mnist'), Path('data/fashion_scenes')):
+        raise UsageError(f'{config.name} trains on "{root}": give configs of configs/fashion or '
+                         'configs/fashion_scenes, whose data are made here.')
     fashion_mnist = prepare('data/fashion_mnist')
     if Path(root) == Path('data/fashion_scenes'):
         write_fashion_scenes(root, fashion_mnist)

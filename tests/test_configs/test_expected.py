@@ -51,3 +51,13 @@ def test_bases_come_first_and_a_miss_is_an_error(tmp_path, monkeypatch):
     missed, = reproduce.reproduce(config)
     assert 'accuracy/top1' in missed and 'expected 82.48 +- 1.0' in missed
     assert (tmp_path / 'work_dirs' / config.stem / 'epoch_9.pth').exists()
+
+
+@pytest.mark.parametrize('config, message', [
+    ('none.py', 'config "'), ('configs/scalenet_deit_in1k.py', 'data/imagenet')])
+def test_refused(config, message, tmp_path):
+    done = subprocess.run([sys.executable, ROOT / 'tools/reproduce.py', ROOT / config], cwd=tmp_path,
+                          capture_output=True, text=True)
+    line, = (line for line in done.stderr.splitlines() if 'rror' in line)
+    assert done.returncode and line.startswith('error: ') and message in line
+    assert not list(tmp_path.iterdir())
