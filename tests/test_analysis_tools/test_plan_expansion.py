@@ -16,6 +16,7 @@ sys.path.insert(0, str(ROOT / 'tools/analysis_tools'))
 import get_flops  # noqa: E402
 import plan_budgets  # noqa: E402
 import plan_candidates  # noqa: E402
+import timing  # noqa: E402
 from plan_candidates import Blocks  # noqa: E402
 
 SCRIPT = 'analysis_tools/plan_expansion.py'
@@ -200,20 +201,32 @@ def test_nothing_fits(plan, capsys):
     assert said.count('scale=') == 1
 
 
-def test_latency(plan, capsys):
-    """Measured where it is shown, added up elsewhere, and held against the budget."""
+def test_latency(plan, capsys, monkeypatch):
+    """Measured where it is shown, added up elsewhere, and held against the budget: by a clock of a second a GFLOP."""
+    def clocked(work, is_cuda: bool) -> float:
+        with get_flops.counting() as counter:
+            work()
+        return counter.get_total_flops() / 1e9
+
+    monkeypatch.setattr(timing, 'clocked', clocked)
     config = ['--runs', 2, '--threads', 1, '--top', 2, '--shape', 64, '--max-scale', 1.5]
     rows = plan(DEIT, '--params', '5.8M', '--latency', '100s', *config)['rows']
     measured = [row['latency_is_measured'] for row in rows]
     assert measured == [True, True] + [False] * (len(rows) - 2)
-    deepest, base = ([row for row in rows if row['positions'] == [depth] and row['parameters'] < 5.8e6][0]['latency']
-                     for depth in (18, 12))
-    assert deepest > 1.2 * base > 0
+    for row in rows:
+        assert row['latency'] == pytest.approx(2 * row['multiply_adds'] / 1e9, rel=1e-6)
+    assert rows[0]['positions'] == [18] and {tuple(row['positions']) for row in rows} > {(12, ), (18, )}
     capsys.readouterr()
     rows = plan(DEIT, '--latency', '0.001', *config)['rows']
     assert [row['latency_is_measured'] for row in rows] == [True] + [False] * (len(rows) - 1)
     assert all(row['exceeds']['latency'] > 0 for row in rows)
     assert 'above the budget of 0.001 ms of latency' in capsys.readouterr().out
+
+
+def test_the_clock(plan):
+    """The real one, of which this much is sure."""
+    rows = plan(PLAIN, '--params', '0.5M', '--runs', 1, '--top', 1)['rows']
+    assert 0 < rows[0]['latency'] < 1 and rows[0]['latency_is_measured']
 
 
 def test_files(plan, tmp_path, capsys):
