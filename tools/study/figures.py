@@ -6,49 +6,52 @@ from statistics import mean
 
 import matplotlib
 from compare import Arms, Estimate
+from depth_figures import deeper, depths
 
 matplotlib.use('Agg')
 
 from matplotlib import pyplot as plt  # noqa: E402
-
-from mmscalenet.engine import read_config  # noqa: E402
-
-ROOT = Path(__file__).resolve().parents[2]
 
 #: Arms of the curves: what is compared with the base trained on in the first place.
 MAIN = ('base', 'base, adapters', 'shared', 'stacked', 'ScaleNet', 'gate 0', 'scratch, full depth', 'third',
         'third, 1/N', 'third, inject')
 
 
+#: Of figures that stand where nobody knows the grids.
+TITLES = dict(t1_deit_single_regime='DeiT of one block, run twice from 70 % of the budget on, equal FLOPs',
+              t2_deit_crops='The same DeiT on garments before photographs',
+              demo='DeiT of one block on garments before photographs, grown at 70 % of the budget, equal FLOPs')
+
+
 def curves(arms: Arms, study: str, path: Path) -> None:
-    """Mean test loss over training FLOPs, from half of the budget on."""
-    figure, panel = plt.subplots(figsize=(7.5, 5), layout='constrained')
+    """Mean test loss and top-1 over training FLOPs, from half of the budget on."""
+    figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), layout='constrained')
     opponent = next((record['opponent_study'] for (name, _), seeds in arms.records.items() if name == study
                      for record in seeds.values()))
     names = [(study, arm) for arm in MAIN if (study, arm) in arms.records]
     if (study, 'base') not in names and (opponent, 'base') in arms.records:
         names.insert(0, (opponent, 'base'))
-    budget = max((arms.records[name] and max(record['train_flops'] for record in arms.records[name].values())
-                  for name in names), default=0)
-    losses = []
-    for number, name in enumerate(names):
-        points = {}
-        for record in arms.records[name].values():
-            for point in record['curve']:
-                if point['flops'] >= budget / 2:
-                    points.setdefault(point['flops'], []).append(point['test_loss'])
-        flops = sorted(points)
-        # what a fork loses at first would hide all else
-        losses += [mean(points[value]) for value in flops[1:] or flops]
-        panel.plot([value / 1e12 for value in flops], [mean(points[value]) for value in flops],
-                   'k-o' if name[1] == 'base' else f'C{number}-o', markersize=3,
-                   label=f'{name[1]} ({len(arms.records[name])})')
-    if losses:
-        margin = (max(losses) - min(losses)) * 0.1 + 1e-4
-        panel.set_ylim(min(losses) - margin, max(losses) + margin)
-    panel.set(xlabel='training FLOPs, the trunk\'s included (10^12)', ylabel='test loss', title=study)
-    panel.grid(alpha=0.3)
-    panel.legend(title='arm (seeds)', fontsize=8)
+    budget = max((record['train_flops'] for name in names for record in arms.records[name].values()), default=0)
+    for panel, key, label in zip(panels, ('test_loss', 'top1'), ('test loss', 'top-1 (%)'), strict=True):
+        seen = []
+        for number, name in enumerate(names):
+            points = {}
+            for record in arms.records[name].values():
+                for point in record['curve']:
+                    if point['flops'] >= budget / 2:
+                        points.setdefault(point['flops'], []).append(point[key])
+            flops = sorted(points)
+            means = [mean(points[value]) for value in flops]
+            seen += means[1:] or means  # what a fork loses at first would hide all else
+            panel.plot([value / 1e12 for value in flops], means, 'k-o' if name[1] == 'base' else f'C{number}-o',
+                       markersize=3, label=f'{name[1]} ({len(arms.records[name])})')
+        if seen:
+            margin = (max(seen) - min(seen)) * 0.1 + 1e-4
+            panel.set_ylim(min(seen) - margin, max(seen) + margin)
+        panel.set(xlabel='training FLOPs, the trunk\'s included (10^12)', ylabel=label)
+        panel.grid(alpha=0.3)
+    panels[0].legend(title='arm (seeds)', fontsize=8)
+    figure.suptitle(TITLES.get(study, study))
     figure.savefig(path, dpi=120, format='png')
     plt.close(figure)
 
@@ -72,11 +75,6 @@ def gains(arms: Arms, study: str, path: Path) -> None:
     figure.suptitle(f'{study}: mean over paired seeds (number), 95 % interval; grey: one seed, no interval')
     figure.savefig(path, dpi=120, format='png')
     plt.close(figure)
-
-
-#: Of figures that stand where nobody knows the grids.
-TITLES = dict(t1_deit_single_regime='DeiT of one block, run twice from 70 % of the budget on, equal FLOPs',
-              t2_deit_crops='The same DeiT on garments before photographs')
 
 
 def ages(arms: Arms, study: str, path: Path) -> None:
@@ -105,36 +103,14 @@ def ages(arms: Arms, study: str, path: Path) -> None:
     plt.close(figure)
 
 
-def depths(arms: Arms, study: str, path: Path) -> None:
-    """Test loss over the number of blocks, all trained from scratch for the same FLOPs."""
-    points = {}
-    record = next(iter(arms.records[study, arms.of(study)[0]].values()))
-    base = study.removesuffix('_depths'), 'base'  # the net of the other grid has had the same FLOPs
-    if base in arms.records:
-        points[read_config(str(ROOT / record['config'])).model.backbone.arch.num_layers] = Estimate.of(
-            arms.values(*base, 'test_loss'))
-    for arm in arms.of(study):
-        if found := re.search(r'(\d+) blocks', arm):
-            points[int(found[1])] = Estimate.of(arms.values(study, arm, 'test_loss'))
-    figure, panel = plt.subplots(figsize=(6, 4), layout='constrained')
-    blocks = sorted(points)
-    panel.errorbar(blocks, [points[number].mean for number in blocks], fmt='k-o', capsize=3,
-                   yerr=[points[number].half or 0 for number in blocks])
-    panel.set_xscale('log', base=2)
-    panel.set_xticks(blocks, blocks)
-    panel.minorticks_off()
-    panel.set(xlabel='blocks, from scratch, for the same training FLOPs', ylabel='test loss', title=study)
-    panel.grid(alpha=0.3)
-    figure.savefig(path, dpi=120, format='png')
-    plt.close(figure)
-
-
 #: What an arm's name says of the budget.
 AGE = re.compile(r', [\d.]+k steps$')
 #: Name -> what it shows, the function that draws it, and the grids of which it is drawn.
 FIGURES: dict[str, tuple[str, Callable[[Arms, str, Path], None], str]] = {
-    'curves': ('test loss over training FLOPs, mean over seeds', curves, r'^(?!.*_(regime|crops|depths|rates))'),
+    'curves': ('test loss and top-1 over training FLOPs, mean over seeds', curves,
+               r'^(?!.*_(regime|crops|deeper|depths|rates))'),
     'gains': ('paired difference to the opponent, 95 % interval', gains, r'^(?!.*_(depths|rates))'),
     'ages': ('gain over the base trained on, over the budget', ages, '_(regime|crops)'),
+    'deeper': ('gain over the depth of the base, and its own loss', deeper, '_deeper'),
     'depths': ('test loss over the number of blocks at the same FLOPs', depths, '_depths'),
 }

@@ -14,6 +14,10 @@ CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py',
                long_shallow_deit='configs/study/deit-shallow_32k_fashion-mnist.py',
                long_single_deit='configs/study/deit-single_64k_fashion-mnist.py',
                crops_deit='configs/study/deit-single_32k_fashion-crops.py',
+               crops_2_deit='configs/study/deit-double_18000i_fashion-crops.py',
+               crops_3_deit='configs/study/deit-triple_12600i_fashion-crops.py',
+               crops_6_deit='configs/study/deit-micro_6600i_fashion-crops.py',
+               demo_deit='configs/study/deit-single_10k_fashion-crops.py',
                long_deit='configs/study/deit-micro_16k_fashion-mnist.py',
                dinov2='configs/study/dinov2-small_500i_fashion-crops.py')
 FORK = 0.7
@@ -25,6 +29,7 @@ TWICE = {f'{B}scale': 2}
 SHARED = TWICE  # of the base's config: no adapter
 SCALENET = TWICE | ADAPTER
 STACKED = TWICE | {f'{B}share': False}
+WAYS = {'base': {}, 'shared': SHARED, 'ScaleNet': SCALENET, 'stacked': STACKED}
 KEYS = 'optim_wrapper.paramwise_cfg.custom_keys'
 GATE_RATE = {KEYS: dict(gate=dict(lr_mult=10., decay_mult=0.))}
 GATED = SCALENET | {f'{B}gate': 0.} | GATE_RATE
@@ -196,8 +201,8 @@ def shallow_regime(family: str, seed: int, blocks: int = 2) -> list[Run]:
     name, kind = {1: ('single', 'long_single'), 2: ('shallow', 'long_shallow')}[blocks]
     # the warmup is as long as that of t1_deit in steps of this base
     arms = Arms(f't1_{family}_{name}_regime', f'{kind}_{family}', seed, warmup=0.0125 * blocks / 2)
-    ways, thousands = {'base': {}, 'shared': SHARED, 'ScaleNet': SCALENET, 'stacked': STACKED}, arms.base.budget // 1000
-    return [*of_every_age(arms, ways), *(
+    thousands = arms.base.budget // 1000
+    return [*of_every_age(arms, WAYS), *(
         arms.scratch(f'scratch, {depth} blocks, {age * thousands:g}k steps', {f'{B}arch.num_layers': depth}, until=age,
                      decay=0.15 * age, opponent='base' if age == 1 else f'base, {age * thousands:g}k steps')
         for depth in {1: (2, ), 2: (4, 6)}[blocks] for age in AGES[1:])]
@@ -210,8 +215,26 @@ def single_regime(family: str, seed: int) -> list[Run]:
 
 def confirmation(family: str, seed: int) -> list[Run]:
     """Second tier: what the first has found for a base of 1 block, on other images."""
-    arms = Arms(f't2_{family}_crops', f'crops_{family}', seed, warmup=0.0125)
-    return of_every_age(arms, {'base': {}, 'shared': SHARED, 'ScaleNet': SCALENET, 'stacked': STACKED})
+    return of_every_age(Arms(f't2_{family}_crops', f'crops_{family}', seed, warmup=0.0125), WAYS)
+
+
+def deeper(family: str, seed: int) -> list[Run]:
+    """The same of deeper bases, for the FLOPs of its longest budget; the bases say which depth is best for that."""
+    runs = []
+    for blocks in (2, 3, 6):
+        arms = Arms(f't2_{family}_deeper', f'crops_{blocks}_{family}', seed)
+        warmup, name = 400 / arms.base.budget, f'base, {blocks} blocks'
+        arms.common |= dict(warmup=warmup)
+        arms.base = replace(arms.base, arm=name, warmup=warmup)
+        runs += [arms.base, *(arms.fork(f'{arm}, {blocks} blocks', options, opponent=name)
+                              for arm, options in WAYS.items() if options)]
+    return runs
+
+
+def demo(family: str, seed: int) -> list[Run]:
+    """What make demo shows: one seed of it with one, small budget."""
+    arms = Arms('demo', f'demo_{family}', seed, warmup=0.04)
+    return [arms.base, *(arms.fork(arm, options) for arm, options in WAYS.items() if options)]
 
 
 def depths(family: str, seed: int) -> list[Run]:
@@ -285,5 +308,7 @@ GRIDS |= {
     't1_deit_regime': _every_seed(regime, 'deit'),
     't1_deit_regime_few': _every_seed(regime_few, 'deit'),
     't2_deit_crops': _every_seed(confirmation, 'deit', range(3)),
+    't2_deit_deeper': _every_seed(deeper, 'deit', range(3)),
+    'demo': _every_seed(demo, 'deit', range(1)),
     't3_dinov2_rates': _every_seed(rates, 'dinov2', range(1)),
     't3_dinov2': _every_seed(pretrained, 'dinov2', range(3))}
