@@ -1,8 +1,7 @@
-"""tools/demo.py from end to end, with real trainings on a data set of 600 + 400 bright squares."""
+"""tools/demo.py from end to end, with real trainings of some steps on a data set of 600 + 400 bright squares."""
 import hashlib
 import importlib
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -10,26 +9,33 @@ import pytest
 from PIL import Image
 from squares import small_data
 
-TOOLS = Path(__file__).resolve().parents[2] / 'tools'
+ROOT = Path(__file__).resolve().parents[2]
+CONFIG = f"""
+_base_ = {str(ROOT / 'configs/study/deit-single_10k_fashion-crops.py')!r}
+train_dataloader = dict(batch_size=16)
+train_cfg = dict(max_iters=60, val_interval=20)
+default_hooks = dict(checkpoint=dict(interval=6))
+"""
 
 
 @pytest.fixture
 def demo(monkeypatch, tmp_path, capsys):
     """Runs the demo on the files of ``small_data``, or on given ones, and returns what it printed."""
-    monkeypatch.syspath_prepend(str(TOOLS))
-    module = importlib.import_module('demo')
-    prepare = importlib.import_module('prepare_fashion_mnist')
-    data = tmp_path / 'data'
+    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    monkeypatch.chdir(tmp_path)  # where the images are kept
+    module, grids, prepare = map(importlib.import_module, ('demo', 'grids', 'prepare_fashion_mnist'))
+    config = tmp_path / 'deit-tiny.py'
+    config.write_text(CONFIG)
+    monkeypatch.setitem(grids.CONFIGS, 'demo_deit', str(config))
+    monkeypatch.setattr(sys, 'argv', ['demo.py', '--data', str(tmp_path / 'data')])
 
-    def run(*arguments: object, **files: bytes) -> str:
+    def run(**files: bytes) -> str:
         contents = small_data() | {name.replace('_', '-'): content for name, content in files.items()}
-        data.mkdir(exist_ok=True)
+        (tmp_path / 'data').mkdir(exist_ok=True)
         for name, content in contents.items():
-            (data / name).write_bytes(content)
+            (tmp_path / 'data' / name).write_bytes(content)
         monkeypatch.setattr(prepare, 'FILES', {name: (len(content), hashlib.md5(content).hexdigest())
                                                for name, content in contents.items()})
-        monkeypatch.setattr(sys, 'argv', ['demo.py', '--data', str(data), '--work-dir', str(tmp_path / 'demo'),
-                                          *map(str, arguments)])
         module.main()
         return capsys.readouterr().out
 
@@ -38,43 +44,39 @@ def demo(monkeypatch, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_demo(demo, tmp_path):
-    printed = demo('--images', 512)
-    folder = tmp_path / 'demo'
-    results = json.loads((folder / 'results.json').read_text())
-    assert {name: result['epochs'][-1] for name, result in results.items()} == {
-        'base': 9, 'ScaleNet x2': 3, 'base, trained on': 3, 'from scratch': 9}
-    for name, result in results.items():
-        assert len(result['top1']) == len(result['seconds']) == len(result['epochs'])
-        assert result['seconds'] == sorted(result['seconds']) and result['seconds'][0] > 0
-        assert len(re.findall(rf'^{name} +epoch ', printed, re.MULTILINE)) == len(result['epochs'])
+    printed, folder = demo(), tmp_path / 'work_dirs/demo'
+    records = [json.loads(line) for line in (folder / 'demo.jsonl').read_text().splitlines()]
+    assert {record['arm'] for record in records} == {'base', 'shared', 'ScaleNet', 'stacked'}
+    budget = next(record['train_flops'] for record in records if record['arm'] == 'base')
+    for record in records:  # to half a step
+        assert abs(record['train_flops'] - budget) <= 3 * record['multiply_adds']
+        assert record['phases'][0]['steps'] == (60 if record['arm'] == 'base' else 42)
 
     table = [line.strip('| ').split(' | ') for line in (folder / 'table.md').read_text().splitlines()]
-    rows = {row[0]: row for row in table[2:]}
-    assert [float(rows[name][-1]) for name in results] == [round(r['top1'][-1], 2) for r in results.values()]
-    assert rows['base'][1] == rows['base, trained on'][1] and rows['ScaleNet x2'][3] == '9 + 3'
+    rows = {row[0].split(',')[0]: row for row in table[2:]}
+    for record in records:
+        assert rows[record['arm']][-1] == f'{record["curve"][-1]["top1"]:.2f}'
     parameters = {name: int(row[1].replace(',', '')) for name, row in rows.items()}
-    assert parameters['base'] < parameters['ScaleNet x2'] < parameters['from scratch']
+    assert parameters['base'] == parameters['shared'] < parameters['ScaleNet'] < parameters['stacked']
     assert Image.open(folder / 'curves.png').size > (800, 300)
-    # the grown model starts from what the base has learnt
-    assert results['ScaleNet x2']['top1'][0] > results['base']['top1'][0]
-
-    # all is used again, except where a checkpoint is not what was recorded
-    again = demo('--images', 512)
-    assert again.count('finished earlier') == 4 and 'epoch ' not in again.split('|')[0]
-    Path(results['from scratch']['checkpoint']).write_bytes(b'damaged')
-    third = demo('--images', 512)
-    assert third.count('finished earlier') == 3
-    assert len(re.findall('^from scratch +epoch ', third, re.MULTILINE)) == 9
+    for arm in ('shared', 'ScaleNet', 'stacked'):
+        gain = float(rows[arm][-1]) - float(rows['base'][-1])
+        assert f'{arm} {gain:+.2f}' in printed
+    assert demo().split('|')[0] == '\n'  # nothing is trained again
 
 
-def test_failed_training(demo):
+@pytest.mark.slow
+def test_failed_training(demo, capsys):
     """The end of its log is shown."""
-    with pytest.raises(SystemExit, match='(?s)training of "base" failed.*train.log:\n.*Error'):
-        demo('--images', 512, train_labels_idx1_ubyte=b'not the labels of anything')
+    with pytest.raises(SystemExit):
+        demo(train_labels_idx1_ubyte=b'not the labels of anything')
+    said = capsys.readouterr()
+    assert 'FAILED base_s0; the end of ' in said.out and 'Error' in said.out
+    assert 'trainings failed: base_s0' in said.err
 
 
-def test_refused(demo, tmp_path):
-    for images in (0, -1, 'many'):
-        with pytest.raises(SystemExit):
-            demo('--images', images)
-    assert not (tmp_path / 'demo').exists()
+def test_no_data(demo, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(sys, 'argv', ['demo.py', '--data', str(tmp_path / 'deit-tiny.py/data')])
+    with pytest.raises(SystemExit):
+        demo()
+    assert capsys.readouterr().err.startswith('error: ')
