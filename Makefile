@@ -1,10 +1,9 @@
 # Every target makes the environment it needs; a second run starts in seconds.
 STACK ?= onedl
+VENV ?= .venv$(if $(filter-out onedl,$(STACK)),-$(STACK))
 ifeq ($(STACK),openmmlab)
-VENV ?= .venv-openmmlab
 PYTHON ?= $(shell command -v python3.10 >/dev/null && python3.10 -c '' 2>/dev/null && echo python3.10 || ls -d $$HOME/.pyenv/versions/3.10*/bin/python3.10 2>/dev/null | tail -n 1 | grep . || echo python3)
 else
-VENV ?= .venv
 PYTHON ?= python3
 endif
 BIN := $(VENV)/bin
@@ -42,5 +41,5 @@ lint: install
 
 # spared: data and work_dirs, which hold data sets and checkpoints, and the compiled mmcv in the user's cache
 clean:
-	rm -rf .venv .venv-openmmlab .venv*.lock *.egg-info build .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-openmmlab .venv*.lock *.egg-info build .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

@@ -184,13 +184,21 @@ def test_grids(grid):
     runs = GRIDS[grid]()
     assert len({run.name for run in runs}) == len({run.digest for run in runs}) == len(runs)
     assert [run.seed for run in runs] == sorted(run.seed for run in runs)
-    trunk = next(run for run in (runs[0], runs[0].parent) if run and run.parent is None)
+    trunks = {}  # by config
     for run in runs:
+        trunk = trunks.setdefault(run.config, run.parent or run)
         if run.seed == 0 and run.equal == 'flops' and run.until == 1:
             assert abs(run.flops_at(run.end) - trunk.flops_at(trunk.end)) <= 3 * run.multiply_adds, run.name
         if run.parent:
             kept = run.parent.train_config().default_hooks.checkpoint.interval
             assert run.start == run.parent.end or (run.start < run.parent.end and run.start % kept == 0)
+
+
+def test_deeper_bases_have_the_same_budget():
+    """As the base of one block, to half a percent."""
+    bases = [run for run in (GRIDS['t2_deit_crops']()[0], *GRIDS['t2_deit_deeper']()) if not run.parent]
+    spent = [run.flops_at(run.end) for run in bases]
+    assert len(spent) == 10 and max(spent) < 1.005 * spent[0] and min(spent) > 0.995 * spent[0]
 
 
 def test_a_batch_from_memory(tmp_path):

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / 'requirements'
 CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmscalenet' / 'wheels'
 STAMP = 'installed.sha256'  # in the environment
-PYTHONS = {'onedl': ((3, 10), (3, 12)), 'openmmlab': ((3, 10), (3, 10))}
+PYTHONS = {'onedl': ((3, 10), (3, 12)), 'newest': ((3, 10), (3, 12)), 'openmmlab': ((3, 10), (3, 10))}
 # What mmcv can be compiled for. Its setup asks for a GPU alone, and fails where there is one without nvcc.
 PROBE = '''
 import os, torch
@@ -48,16 +48,40 @@ def run(*command: object) -> None:
              'Its own message stands above. Mend that and repeat the command; finished steps are not redone.')
 
 
+def requirements(stack: str, name: str) -> Path:
+    """The stack's own file of this name; what it does not say is as in onedl."""
+    own = REQUIREMENTS / stack / f'{name}.txt'
+    return own if own.exists() else REQUIREMENTS / 'onedl' / f'{name}.txt'
+
+
 def digest(stack: str) -> str:
     """Digest of everything that decides what the environment holds."""
     sha = hashlib.sha256(f'{sys.version}{ROOT}'.encode())
-    for path in (*sorted((REQUIREMENTS / stack).glob('*.txt')), REQUIREMENTS / 'dev.txt', REQUIREMENTS / 'demo.txt',
-                 ROOT / 'setup.py'):
+    for path in (*(requirements(stack, name) for name in ('build', 'mmcv', 'stack', 'torch')),
+                 REQUIREMENTS / 'dev.txt', REQUIREMENTS / 'demo.txt', ROOT / 'setup.py'):
         sha.update(path.read_bytes())
     return sha.hexdigest()
 
 
-def build_mmcv(python: Path, requirement: str, folder: Path, device: str) -> Path:
+def as_cpp20(command: list, requirement: str, folder: Path) -> Path:
+    """mmcv's source with C++20 for C++17 in its setup, which torch's headers refuse from 2.13 on.
+
+    Args:
+        command (list): pip of the environment, up to the name of what it is to do.
+        requirement (str): mmcv, pinned.
+        folder (Path): Where the source is put.
+    """
+    run(*command, 'download', '-q', '--no-build-isolation', '--no-deps', '--no-cache-dir', '--no-binary', ':all:',
+        '-d', folder, requirement)
+    archive = next(folder.glob('*.tar.gz'))
+    shutil.unpack_archive(archive, folder)
+    source = folder / archive.name.removesuffix('.tar.gz')
+    setup = source / 'setup.py'
+    setup.write_text(setup.read_text().replace('-std=c++17', '-std=c++20'))
+    return source
+
+
+def build_mmcv(python: Path, requirement: str, folder: Path, device: str, cpp20: bool) -> Path:
     """Compile mmcv with its ops; the wheel gets its final name only when it is whole."""
     if not (shutil.which(os.environ.get('CXX', 'c++')) or shutil.which('g++')):
         stop('no C++ compiler found, and mmcv has to be compiled. Install one (Debian and Ubuntu: apt-get install '
@@ -69,11 +93,13 @@ def build_mmcv(python: Path, requirement: str, folder: Path, device: str) -> Pat
     if device == 'cpu':
         env['CUDA_VISIBLE_DEVICES'] = ''  # or its setup would compile for a GPU that it sees
     # --no-cache-dir: pip's own cache ignores the torch version a wheel was built against.
-    command = [str(python), '-m', 'pip', 'wheel', '-v', '--no-build-isolation', '--no-deps', '--no-cache-dir',
-               '--no-binary', requirement.split('==')[0], requirement]
+    pip = [str(python), '-m', 'pip']
+    command = [*pip, 'wheel', '-v', '--no-build-isolation', '--no-deps', '--no-cache-dir', '--no-binary',
+               requirement.split('==')[0]]
     log_path = folder / 'build.log'
     with tempfile.TemporaryDirectory(dir=folder) as tmp, open(log_path, 'w') as log:
-        process = subprocess.Popen([*command, '-w', tmp], env=env, text=True, errors='replace',
+        source = as_cpp20(pip, requirement, Path(tmp)) if cpp20 else requirement
+        process = subprocess.Popen([*command, '-w', tmp, source], env=env, text=True, errors='replace',
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         start = time.time()
         for line in process.stdout:
@@ -94,33 +120,34 @@ def mmcv_wheel(python: Path, stack: str) -> Path:
         device = 'cpu'
         say("there is a GPU but no nvcc: mmcv's ops, which Mask R-CNN needs, will run on the CPU only. To have them on "
             f'the GPU, install the CUDA toolkit with nvcc, remove {python.parents[1] / STAMP} and repeat the command')
-    requirement = (REQUIREMENTS / stack / 'mmcv.txt').read_text().split()[-1]
+    requirement = requirements(stack, 'mmcv').read_text().split()[-1]
     tag = f'cp{sys.version_info[0]}{sys.version_info[1]}-{platform.machine()}'
     folder = CACHE / f'{requirement.replace("==", "-")}-torch{torch_version}-{device}-{tag}'
     wheels = sorted(folder.glob('*.whl'))
     if wheels:
         say(f'taking the compiled mmcv from {wheels[0]}')
         return wheels[0]
-    return build_mmcv(python, requirement, folder, device)
+    cpp20 = tuple(map(int, torch_version.split('.')[:2])) >= (2, 13)
+    return build_mmcv(python, requirement, folder, device, cpp20)
 
 
 def install(venv: Path, stack: str) -> None:
     python = venv / 'bin' / 'python'
-    wanted = REQUIREMENTS / stack
+    build, torch = ('-r', requirements(stack, 'build')), ('-r', requirements(stack, 'torch'))
     pip = (python, '-m', 'pip', 'install', '-q', '--disable-pip-version-check')
     start = time.time()
     if subprocess.run([python, '-m', 'pip', '--version'], capture_output=True).returncode if python.exists() else True:
         say(f'creating {venv}')
         run(sys.executable, '-m', 'venv', '--clear', venv)
     say('torch and what compiling mmcv needs (several GB)')
-    run(*pip, '-r', wanted / 'build.txt', '-r', wanted / 'torch.txt')
+    run(*pip, *build, *torch)
     wheel = mmcv_wheel(python, stack)
     say('mmengine, mmdet, mmseg, mmpretrain and the test tools')
     # of its own, as pip keeps an installed mmcv of the same version, which may be that of another torch or device
     run(*pip, '--force-reinstall', '--no-deps', wheel)
     # setuptools stays pinned for the source packages among them
-    run(*pip, '--no-build-isolation', '-r', wanted / 'build.txt', '-r', wanted / 'torch.txt', wheel,
-        '-r', wanted / 'stack.txt', '-r', REQUIREMENTS / 'dev.txt')
+    run(*pip, '--no-build-isolation', *build, *torch, wheel, '-r', requirements(stack, 'stack'),
+        '-r', REQUIREMENTS / 'dev.txt')
     run(*pip, '--no-build-isolation', '--no-deps', '-e', ROOT)
     say('importing all of it once')
     run(python, '-W', 'ignore', '-c', CHECK)
