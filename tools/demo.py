@@ -14,13 +14,14 @@ import time
 from pathlib import Path
 
 TOOLS = Path(__file__).resolve().parent
-sys.path += [str(TOOLS / 'study'), str(TOOLS / 'dataset_converters')]
+sys.path.append(str(TOOLS / 'study'))
 
 import figures  # noqa: E402
 import lines  # noqa: E402
 import torch  # noqa: E402
 from compare import Arms  # noqa: E402
 from grids import GRIDS  # noqa: E402
+from inputs import prepare_inputs  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from report import markdown  # noqa: E402
 from run import Study, stop  # noqa: E402
@@ -61,18 +62,13 @@ def parse_args() -> argparse.Namespace:
 
 @one_line_errors
 def main() -> None:
-    from prepare_fashion_mnist import prepare
-
     args, start = parse_args(), time.time()
     torch.set_num_threads(1)  # the trainings need the cores
     MMLogger.get_instance('demo', log_level='ERROR')  # of the models that are counted, only the figures are wanted
     signal.signal(signal.SIGTERM, stop)
     folder = Path(args.work_dir).resolve()
-    try:
-        data = prepare(Path(args.data).resolve())
-    except OSError as error:
-        raise UsageError(str(error)) from error
-    study = Study(GRIDS[GRID](), folder, data, folder, say_every=20.)
+    runs = GRIDS[GRID]()
+    study = Study(runs, folder, prepare_inputs(runs, Path(args.data).resolve()), folder, say_every=20.)
     study.work(min(2, os.cpu_count() or 1))
     if study.failed:
         raise UsageError(f'{len(study.failed)} trainings failed: {", ".join(run.name for run in study.failed)}; their '

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from math import sqrt
 from statistics import mean, stdev
 
+from metrics import Metric, of_record
 from scipy.stats import t
 
 
@@ -38,6 +39,10 @@ class Arms:
     def of(self, study: str) -> list[str]:
         return [arm for name, arm in self.records if name == study]
 
+    def metrics(self, study: str) -> list[Metric]:
+        """By which the arms of a grid are compared."""
+        return of_record(next(iter(self.records[study, self.of(study)[0]].values())))
+
     def values(self, study: str, arm: str, key: str) -> list[float]:
         """The last value of each seed."""
         return [record['curve'][-1][key] for record in self.records[study, arm].values()]
@@ -48,7 +53,7 @@ class Arms:
         Args:
             study (str): The grid.
             arm (str): The arm.
-            key (str): 'top1' or 'test_loss'.
+            key (str): Of a metric.
             against (tuple[str, str], optional): Grid and arm. Defaults to None: the opponent that the lines name.
         """
         ours = self.records[study, arm]

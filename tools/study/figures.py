@@ -7,6 +7,7 @@ from statistics import mean
 import matplotlib
 from compare import Arms, Estimate
 from depth_figures import deeper, depths
+from metrics import Metric
 
 matplotlib.use('Agg')
 
@@ -23,23 +24,30 @@ TITLES = dict(t1_deit_single_regime='DeiT of one block, run twice from 70 % of t
               demo='DeiT of one block on garments before photographs, grown at 70 % of the budget, equal FLOPs')
 
 
+def _panels(metrics: list[Metric], height: float, **shared: bool) -> tuple[plt.Figure, list[plt.Axes]]:
+    figure, panels = plt.subplots(1, len(metrics), figsize=(1 + 5.5 * len(metrics), height), squeeze=False,
+                                  layout='constrained', **shared)
+    return figure, list(panels[0])
+
+
 def curves(arms: Arms, study: str, path: Path) -> None:
-    """Mean test loss and top-1 over training FLOPs, from half of the budget on."""
-    figure, panels = plt.subplots(1, 2, figsize=(12, 4.5), layout='constrained')
+    """The mean of every metric over training FLOPs, from half of the budget on."""
+    metrics = arms.metrics(study)
+    figure, panels = _panels(metrics, height=4.5)
     opponent = next((record['opponent_study'] for (name, _), seeds in arms.records.items() if name == study
                      for record in seeds.values()))
     names = [(study, arm) for arm in MAIN if (study, arm) in arms.records]
     if (study, 'base') not in names and (opponent, 'base') in arms.records:
         names.insert(0, (opponent, 'base'))
     budget = max((record['train_flops'] for name in names for record in arms.records[name].values()), default=0)
-    for panel, key, label in zip(panels, ('test_loss', 'top1'), ('test loss', 'top-1 (%)'), strict=True):
+    for panel, metric in zip(panels, metrics, strict=True):
         seen = []
         for number, name in enumerate(names):
             points = {}
             for record in arms.records[name].values():
                 for point in record['curve']:
                     if point['flops'] >= budget / 2:
-                        points.setdefault(point['flops'], []).append(point[key])
+                        points.setdefault(point['flops'], []).append(point[metric.key])
             flops = sorted(points)
             means = [mean(points[value]) for value in flops]
             seen += means[1:] or means  # what a fork loses at first would hide all else
@@ -48,7 +56,7 @@ def curves(arms: Arms, study: str, path: Path) -> None:
         if seen:
             margin = (max(seen) - min(seen)) * 0.1 + 1e-4
             panel.set_ylim(min(seen) - margin, max(seen) + margin)
-        panel.set(xlabel='training FLOPs, the trunk\'s included (10^12)', ylabel=label)
+        panel.set(xlabel='training FLOPs, the trunk\'s included (10^12)', ylabel=metric.label)
         panel.grid(alpha=0.3)
     panels[0].legend(title='arm (seeds)', fontsize=8)
     figure.suptitle(TITLES.get(study, study))
@@ -58,19 +66,20 @@ def curves(arms: Arms, study: str, path: Path) -> None:
 
 def gains(arms: Arms, study: str, path: Path) -> None:
     """The paired difference of every arm to its opponent, with its 95 % interval."""
-    names = [arm for arm in arms.of(study) if arms.gain(study, arm, 'test_loss')]
-    figure, panels = plt.subplots(1, 2, figsize=(11, 1.5 + 0.28 * len(names)), sharey=True, layout='constrained')
-    for panel, key, label, sign in zip(panels, ('test_loss', 'top1'), ('test loss saved', 'top-1 gained (points)'),
-                                       (-1, 1), strict=True):
+    metrics = arms.metrics(study)
+    names = [arm for arm in arms.of(study) if arms.gain(study, arm, metrics[0].key)]
+    figure, panels = _panels(metrics, height=1.5 + 0.28 * len(names), sharey=True)
+    for panel, metric in zip(panels, metrics, strict=True):
+        sign = metric.better
         for place, arm in enumerate(names):
-            gain = arms.gain(study, arm, key)
+            gain = arms.gain(study, arm, metric.key)
             colour = 'C7' if gain.half is None else 'C2' if sign * gain.mean > gain.half else \
                 'C3' if -sign * gain.mean > gain.half else 'C0'
             panel.barh(place, sign * gain.mean, xerr=gain.half, color=colour, height=0.7, capsize=2)
         panel.axvline(0, color='k', linewidth=0.8)
-        panel.set_xlabel(f'{label} against the opponent')
+        panel.set_xlabel(f'{metric.name} {"gained" if sign > 0 else "saved"} against the opponent')
         panel.grid(axis='x', alpha=0.3)
-    panels[0].set_yticks(range(len(names)), [f'{arm} ({arms.gain(study, arm, "top1").count})' for arm in names])
+    panels[0].set_yticks(range(len(names)), [f'{arm} ({arms.gain(study, arm, metrics[0].key).count})' for arm in names])
     panels[0].invert_yaxis()
     figure.suptitle(f'{study}: mean over paired seeds (number), 95 % interval; grey: one seed, no interval')
     figure.savefig(path, dpi=120, format='png')
@@ -107,7 +116,7 @@ def ages(arms: Arms, study: str, path: Path) -> None:
 AGE = re.compile(r', [\d.]+k steps$')
 #: Name -> what it shows, the function that draws it, and the grids of which it is drawn.
 FIGURES: dict[str, tuple[str, Callable[[Arms, str, Path], None], str]] = {
-    'curves': ('test loss and top-1 over training FLOPs, mean over seeds', curves,
+    'curves': ('what is measured over training FLOPs, mean over seeds', curves,
                r'^(?!.*_(regime|crops|deeper|depths|rates))'),
     'gains': ('paired difference to the opponent, 95 % interval', gains, r'^(?!.*_(depths|rates))'),
     'ages': ('gain over the base trained on, over the budget', ages, '_(regime|crops)'),

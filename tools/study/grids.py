@@ -18,6 +18,8 @@ CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py',
                crops_3_deit='configs/study/deit-triple_12600i_fashion-crops.py',
                crops_6_deit='configs/study/deit-micro_6600i_fashion-crops.py',
                demo_deit='configs/study/deit-single_10k_fashion-crops.py',
+               mask_rcnn='configs/study/mask-rcnn_deit-nano_6000i_fashion-scenes.py',
+               upernet='configs/study/upernet_deit-nano_6000i_fashion-scenes.py',
                long_deit='configs/study/deit-micro_16k_fashion-mnist.py',
                dinov2='configs/study/dinov2-small_500i_fashion-crops.py')
 FORK = 0.7
@@ -59,7 +61,7 @@ class Arms:
 
     Args:
         grid (str): Name of the grid.
-        family (str): 'deit' or 'swin'.
+        family (str): A key of ``CONFIGS``.
         seed (int): The seed.
         trunk_grid (str, optional): Grid in which the trunk has its line. Defaults to None: this one.
         **fields: Of all its runs.
@@ -231,6 +233,15 @@ def deeper(family: str, seed: int) -> list[Run]:
     return runs
 
 
+def dense(family: str, seed: int) -> list[Run]:
+    """Second tier: detectors and segmentors, in whose steps the backbone is one part among several."""
+    arms = Arms(f't2_{family}', family, seed)
+    # interleaved, or the outputs of early blocks would not start as the base's
+    ways = WAYS | {'gate 0': SCALENET | {f'{B}gate': 0., f'{B}layer_map': 'interleaved',
+                                         'optim_wrapper.paramwise_cfg.gate_lr_mult': 10.}}
+    return [arms.base, *(arms.fork(arm, options) for arm, options in ways.items() if options)]
+
+
 def demo(family: str, seed: int) -> list[Run]:
     """What make demo shows: one seed of it with one, small budget."""
     arms = Arms('demo', f'demo_{family}', seed, warmup=0.04)
@@ -309,6 +320,8 @@ GRIDS |= {
     't1_deit_regime_few': _every_seed(regime_few, 'deit'),
     't2_deit_crops': _every_seed(confirmation, 'deit', range(3)),
     't2_deit_deeper': _every_seed(deeper, 'deit', range(3)),
+    't2_mask_rcnn': _every_seed(dense, 'mask_rcnn', range(2)),
+    't2_upernet': _every_seed(dense, 'upernet', range(2)),
     'demo': _every_seed(demo, 'deit', range(1)),
     't3_dinov2_rates': _every_seed(rates, 'dinov2', range(1)),
     't3_dinov2': _every_seed(pretrained, 'dinov2', range(3))}

@@ -21,8 +21,6 @@ from compare import Arms, Estimate  # noqa: E402
 from mmscalenet.engine import UsageError, one_line_errors, whole_file  # noqa: E402
 
 COMMAND = 'python tools/study/report.py'
-HEAD = ['arm', 'seeds', 'top-1 (%)', 'test loss', 'top-1 against', 'test loss against', 'opponent', 'parameters',
-        'TFLOPs', 'minutes']
 #: What follows an arm's name where the rate or averaging alone differs.
 VARIANTS = (', lr x', ', EMA')
 
@@ -47,14 +45,20 @@ def difference(estimate: Estimate | None, digits: int, better: int) -> str:
 
 def row(arms: Arms, study: str, arm: str) -> list[str]:
     records = list(arms.records[study, arm].values())
-    first = records[0]
-    loss, top1 = arms.gain(study, arm, 'test_loss'), arms.gain(study, arm, 'top1')
+    first, metrics = records[0], arms.metrics(study)
+    gains = [arms.gain(study, arm, metric.key) for metric in metrics]
     return [
-        arm, str(len(records)), spread(arms.values(study, arm, 'top1'), 2),
-        spread(arms.values(study, arm, 'test_loss'), 4), difference(top1, 2, 1), difference(loss, 4, -1),
-        first['opponent'] if loss else '', f'{first["parameters"]:,}', f'{first["train_flops"] / 1e12:.1f}',
+        arm, str(len(records)), *(spread(arms.values(study, arm, metric.key), metric.digits) for metric in metrics),
+        *(difference(gain, metric.digits, metric.better) for gain, metric in zip(gains, metrics, strict=True)),
+        first['opponent'] if gains[0] else '', f'{first["parameters"]:,}', f'{first["train_flops"] / 1e12:.1f}',
         f'{mean(record["wall"] for record in records) / 60:.1f}'
     ]
+
+
+def head(arms: Arms, study: str) -> list[str]:
+    metrics = arms.metrics(study)
+    return ['arm', 'seeds', *(metric.label for metric in metrics), *(f'{metric.name} against' for metric in metrics),
+            'opponent', 'parameters', 'TFLOPs', 'minutes']
 
 
 def markdown(rows: list[list[str]]) -> str:
@@ -91,7 +95,8 @@ def tables(arms: Arms, studies: list[str]) -> str:
         'As many arms are compared as there are rows: see plan.md on chance.'
     ]
     for study in studies:
-        parts.append(f'## {study}\n\n{markdown([HEAD, *(row(arms, study, arm) for arm in arms.of(study))])}')
+        rows = [row(arms, study, arm) for arm in arms.of(study)]
+        parts.append(f'## {study}\n\n{markdown([head(arms, study), *rows])}')
         if rows := best_variants(arms, study):
             parts.append('Each with its best learning rate or averaging (lowest mean test loss), against the base with '
                          'its best:\n\n' + markdown([['arm', 'best', 'test loss', 'top-1 against', 'test loss against'],

@@ -17,11 +17,13 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-sys.path += [str(Path(__file__).resolve().parent), str(Path(__file__).resolve().parents[1] / 'dataset_converters')]
+sys.path.append(str(Path(__file__).resolve().parent))
 
 import lines  # noqa: E402
 import torch  # noqa: E402
 from grids import GRIDS  # noqa: E402
+from inputs import prepare_inputs  # noqa: E402
+from metrics import in_words, measured  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from runs import ROOT, Run  # noqa: E402
 from training import Training, commit  # noqa: E402
@@ -136,17 +138,14 @@ class Study:
             self.digests.add(run.digest)
         training.tidy(keep=run.digest in self.parents or run.parent is None)
         self.seconds_per_flop.append(record['wall'] / own_flops(record))
-        last = record['curve'][-1]
-        self.say(f'{run.name}: top-1 {last["top1"]:.2f} %, test loss {last["test_loss"]:.4f}, '
-                 f'{record["wall"] / 60:.1f} min')
+        self.say(f'{run.name}: {in_words(record["curve"][-1])}, {record["wall"] / 60:.1f} min')
 
     def say_progress(self, training: Training) -> None:
         run, curve = training.run, training.curve()
         if curve:
             share = (curve[-1]['step'] - run.first) / (run.end - run.first)
             self.left[run.digest] = 1 - share
-            self.say(f'{run.name}: step {curve[-1]["step"]} of {run.end}, top-1 {curve[-1]["accuracy/top1"]:.2f} %, '
-                     f'test loss {curve[-1]["cross_entropy"]:.4f}')
+            self.say(f'{run.name}: step {curve[-1]["step"]} of {run.end}, {in_words(measured(curve[-1]))}')
 
     def say(self, text: str) -> None:
         done = self.total - len(self.waiting) - len(self.active)
@@ -219,8 +218,6 @@ def stop(*_: object) -> None:
 
 @one_line_errors
 def main() -> None:
-    from prepare_fashion_mnist import prepare
-
     args = parse_args()
     torch.set_num_threads(1)  # the trainings need the cores
     MMLogger.get_instance('study', log_level='ERROR')  # of the models that are counted, only the figures are wanted
@@ -229,7 +226,7 @@ def main() -> None:
         print(listing(runs, out))
         return
     signal.signal(signal.SIGTERM, stop)
-    study = Study(runs, Path(args.work_dir).resolve(), prepare(Path(args.data).resolve()), out)
+    study = Study(runs, Path(args.work_dir).resolve(), prepare_inputs(runs, Path(args.data).resolve()), out)
     study.work(args.jobs)
     if study.failed:
         raise UsageError(f'{len(study.failed)} runs failed: {", ".join(run.name for run in study.failed)}')

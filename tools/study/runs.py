@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
 
+import torch
 from mmengine.config import Config
+from torch import nn
 
 from mmscalenet.engine import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / 'tools/analysis_tools'))
 
-from get_flops import build, count_multiply_adds, default_shape  # noqa: E402
+from drop_in_trial import make_batch  # noqa: E402
+from get_flops import build, count_multiply_adds, counting, default_shape  # noqa: E402
 
 #: A training step costs three times its forward pass, and a multiply-add is two FLOPs.
 FLOPS_PER_MULTIPLY_ADD = 3 * 2
@@ -100,8 +103,8 @@ class Run:
     @cached_property
     def _costs(self) -> tuple[int, int]:
         cfg = self.declared
-        return _count(f'default_scope = "mmpretrain"\nmodel = {cfg.model.to_dict()!r}\n'
-                      f'data_preprocessor = {cfg.data_preprocessor.to_dict()!r}', self.batch)
+        return _count(f'default_scope = {cfg.default_scope!r}\nmodel = {cfg.model.to_dict()!r}\n'
+                      f'data_preprocessor = {cfg.get("data_preprocessor")!r}', self.batch)
 
     @cached_property
     def budget(self) -> int:
@@ -209,8 +212,24 @@ def config_of(path: str, options: dict) -> Config:
 
 @cache
 def _count(text: str, batch: int) -> tuple[int, int]:
-    """Multiply-adds of a batch and parameters of the model of a config."""
+    """Multiply-adds of a batch's forward pass in training, and parameters, of the model of a config."""
     cfg = Config.fromstring(text, '.py')
     model, shape = build(cfg), default_shape(cfg)
-    image = (cfg.model.backbone.in_channels, shape[0], shape[-1])
-    return count_multiply_adds(model, image, batch), sum(p.numel() for p in model.parameters())
+    image = (cfg.model.backbone.get('in_channels', 3), shape[0], shape[-1])
+    count = count_multiply_adds(model, image, batch) if cfg.default_scope == 'mmpretrain' else \
+        count_losses(model, cfg, image) * batch // 2
+    return count, sum(p.numel() for p in model.parameters())
+
+
+def count_losses(model: nn.Module, cfg: Config, image: tuple[int, int, int]) -> int:
+    """Multiply-adds of the losses of two random images: heads train on other proposals than they predict from.
+
+    All weights are 0, so that proposals are anchors, and as many of them positive on every machine.
+    """
+    torch.manual_seed(0)  # of the sampler of proposals
+    for weight in model.parameters():
+        nn.init.zeros_(weight)
+    batch = model.data_preprocessor(make_batch(cfg.model, cfg.default_scope, image), training=True)
+    with counting() as counter:
+        model.train().loss(batch['inputs'], batch['data_samples'])
+    return counter.get_total_flops() // 2

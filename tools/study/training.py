@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+from metrics import measured
 from mmengine.config import Config
 from runs import ROOT, Run
 
@@ -21,6 +22,7 @@ from mmscalenet.engine.growing import grow_checkpoint
 from mmscalenet.engine.hooks.curve_hook import read_lines
 
 _ONE_AT_A_TIME = threading.Lock()
+FASHION_MNIST = Path('data/fashion_mnist')  # as the configs call it
 
 
 class Training:
@@ -29,7 +31,7 @@ class Training:
     Args:
         run (Run): The run.
         work_dir (Path): Folder of all studies.
-        data (Path): Folder of the images.
+        data (Path): Folder of Fashion-MNIST.
     """
 
     def __init__(self, run: Run, work_dir: Path, data: Path) -> None:
@@ -66,7 +68,9 @@ class Training:
         """Begins the training, or goes on from its last checkpoint."""
         cfg = self.run.train_config()
         for split in ('train', 'val', 'test'):
-            cfg[f'{split}_dataloader'].dataset.data_root = str(self.data)
+            dataset = cfg[f'{split}_dataloader'].dataset
+            if Path(dataset.data_root) == FASHION_MNIST:
+                dataset.data_root = str(self.data)
         resume = 'auto'
         if self.run.parent and last_whole_checkpoint(str(self.folder), cfg.default_hooks.checkpoint)[0] is None:
             parent = Training(self.run.parent, self.work_dir, self.data).checkpoint(self.run.start)
@@ -110,9 +114,8 @@ class Training:
             multiply_adds=run.multiply_adds, phases=run.phases, train_flops=run.flops_at(run.end),
             first_step=run.first, steps=run.end - run.first, wall=curve[-1]['wall'], cpu=curve[-1]['cpu'],
             peak_memory=max(line['peak_memory'] or 0 for line in curve) or None,
-            curve=[dict(step=line['step'], flops=run.flops_at(line['step']), top1=line['accuracy/top1'],
-                        test_loss=line['cross_entropy'], train_loss=line['train_loss'], wall=line['wall'])
-                   for line in curve])
+            curve=[dict(step=line['step'], flops=run.flops_at(line['step']), **measured(line),
+                        train_loss=line['train_loss'], wall=line['wall']) for line in curve])
 
     def tidy(self, keep: bool) -> None:
         """Deletes what nobody needs once the line is written."""

@@ -46,7 +46,8 @@ class CurveHook(Hook):
             step=runner.iter, **metrics, train_loss=hub.get_scalar('train/loss').mean(steps) if steps else None,
             wall=time.perf_counter() - self.wall, cpu=time.process_time() - self.cpu, peak_memory=peak_memory()))
         with whole_file(self.file) as path:
-            path.write_text(''.join(f'{json.dumps(line)}\n' for line in self.lines))
+            # metrics may be numpy's
+            path.write_text(''.join(f'{json.dumps(line, default=float)}\n' for line in self.lines))
 
 
 def read_lines(path: Path) -> list[dict]:
