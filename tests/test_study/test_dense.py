@@ -14,7 +14,8 @@ sys.path.insert(0, str(ROOT / 'tools/study'))
 
 import lines  # noqa: E402
 import report  # noqa: E402
-from grids import CONFIGS, GRIDS  # noqa: E402
+from arms import CONFIGS  # noqa: E402
+from grids import GRIDS  # noqa: E402
 from run import Study  # noqa: E402
 from runs import Run, count_losses  # noqa: E402
 

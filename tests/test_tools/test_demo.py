@@ -23,10 +23,10 @@ def demo(monkeypatch, tmp_path, capsys):
     """Runs the demo on the files of ``small_data``, or on given ones, and returns what it printed."""
     monkeypatch.syspath_prepend(str(ROOT / 'tools'))
     monkeypatch.chdir(tmp_path)  # where the images are kept
-    module, grids, prepare = map(importlib.import_module, ('demo', 'grids', 'prepare_fashion_mnist'))
+    module, arms, prepare = map(importlib.import_module, ('demo', 'arms', 'prepare_fashion_mnist'))
     config = tmp_path / 'deit-tiny.py'
     config.write_text(CONFIG)
-    monkeypatch.setitem(grids.CONFIGS, 'demo_deit', str(config))
+    monkeypatch.setitem(arms.CONFIGS, 'demo_deit', str(config))
     monkeypatch.setattr(sys, 'argv', ['demo.py', '--data', str(tmp_path / 'data')])
 
     def run(**files: bytes) -> str:

@@ -1,0 +1,61 @@
+"""The second tier, other images and tasks, and the third, a real pretrained backbone."""
+from dataclasses import replace
+
+from arms import GATED, HALF, INJECT, PART, SCALENET, SHARED, THIRD, WAYS, Arms, B, of_every_age
+from runs import Run
+
+
+def confirmation(family: str, seed: int) -> list[Run]:
+    """Second tier: what the first has found for a base of 1 block, on other images."""
+    return of_every_age(Arms(f't2_{family}_crops', f'crops_{family}', seed, warmup=0.0125), WAYS)
+
+
+def deeper(family: str, seed: int) -> list[Run]:
+    """The same of deeper bases, for the FLOPs of its longest budget; the bases say which depth is best for that."""
+    runs = []
+    for blocks in (2, 3, 6):
+        arms = Arms(f't2_{family}_deeper', f'crops_{blocks}_{family}', seed)
+        warmup, name = 400 / arms.base.budget, f'base, {blocks} blocks'
+        arms.common |= dict(warmup=warmup)
+        arms.base = replace(arms.base, arm=name, warmup=warmup)
+        runs += [arms.base, *(arms.fork(f'{arm}, {blocks} blocks', options, opponent=name)
+                              for arm, options in WAYS.items() if options)]
+    return runs
+
+
+def dense(family: str, seed: int) -> list[Run]:
+    """Second tier: detectors and segmentors, in whose steps the backbone is one part among several."""
+    arms = Arms(f't2_{family}', family, seed)
+    # interleaved, or the outputs of early blocks would not start as the base's
+    ways = WAYS | {'gate 0': SCALENET | {f'{B}gate': 0., f'{B}layer_map': 'interleaved',
+                                         'optim_wrapper.paramwise_cfg.gate_lr_mult': 10.}}
+    return [arms.base, *(arms.fork(arm, options) for arm, options in ways.items() if options)]
+
+
+def demo(family: str, seed: int) -> list[Run]:
+    """What make demo shows: one seed of it with one, small budget."""
+    arms = Arms('demo', f'demo_{family}', seed, warmup=0.04)
+    return [arms.base, *(arms.fork(arm, options) for arm, options in WAYS.items() if options)]
+
+
+def pretrained(family: str, seed: int) -> list[Run]:
+    """Third tier: a real pretrained backbone, fine-tuned, and grown at 70 % of the budget."""
+    arms = Arms(f't3_{family}', family, seed, lr=0.3)  # the best of ``rates``
+    fork, third = arms.fork, THIRD[family]
+    return [
+        arms.base,
+        fork('third', third),
+        fork('third, inject', third | INJECT),
+        fork('third, 1/N', third | PART),
+        fork('ScaleNet', SCALENET),
+        fork('shared', SHARED),
+        fork('gate 0', GATED),
+        fork('half', HALF[family]),
+        fork('stacked third', third | {f'{B}share': False}),
+    ]
+
+
+def rates(family: str, seed: int) -> list[Run]:
+    """The base's learning rate, by short runs: ``pretrained`` takes the best."""
+    arms = Arms(f't3_{family}_rates', family, seed)
+    return [arms.scratch(f'base, lr x{lr:g}', {}, lr=lr, until=0.5, decay=0.075) for lr in (0.1, 0.3, 1)]
