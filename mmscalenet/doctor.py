@@ -7,7 +7,12 @@ import re
 import subprocess
 import sys
 
+from packaging.version import Version
+
 from mmscalenet.compat import OPTIONAL, PACKAGES, PYTHON, installed, untested
+
+#: The torch from which on mmcv's ops compile as C++20 alone, for which its setup does not ask.
+CPP20 = Version('2.13')
 
 OPS = """
 import torch
@@ -39,9 +44,14 @@ def install_command(package: str) -> str:
     distribution, tested = list(PACKAGES[package].items())[-1 if original else 0]
     if package == 'mmcv':  # its ops have to be compiled against the torch that is there
         setuptools = 'setuptools<70' if original else 'setuptools>=80,<82'
-        return (f'{PIP} install "{setuptools}" wheel ninja psutil packaging; MMCV_WITH_OPS=1 {PIP} install '
-                f'--no-build-isolation --no-cache-dir --no-deps --force-reinstall --no-binary {distribution} '
-                f'{distribution}=={tested.first}')
+        needed = f'{PIP} install "{setuptools}" wheel ninja psutil packaging'
+        install = f'MMCV_WITH_OPS=1 {PIP} install --no-build-isolation --no-cache-dir --no-deps --force-reinstall'
+        pinned = f'{distribution}=={tested.first}'
+        if any(Version(torch.version) >= CPP20 for torch in installed('torch')):
+            source = pinned.replace('-', '_').replace('==', '-')
+            return (f'{needed}; {PIP} download --no-build-isolation --no-deps --no-binary :all: {pinned}; '
+                    f'tar -xzf {source}.tar.gz; sed -i s/std=c++17/std=c++20/ {source}/setup.py; {install} ./{source}')
+        return f'{needed}; {install} --no-binary {distribution} {pinned}'
     return f'{PIP} install "{distribution}>={tested.first},<{tested.end}"'
 
 

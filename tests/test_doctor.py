@@ -54,6 +54,17 @@ def test_ops_were_not_built(first_found, capsys):
     assert sick.problems == 1 and "No module named 'mmcv.ops'" in output and 'MMCV_WITH_OPS=1' in output
 
 
+def test_ops_for_a_torch_of_cpp20(first_found):
+    """Its headers refuse C++17, for which mmcv's setup asks."""
+    distribution(first_found, 'torch', '2.12.1')
+    assert 'c++20' not in doctor.install_command('mmcv')
+    (first_found / 'torch-2.12.1.dist-info').rename(first_found / 'torch-2.13.0.dist-info')
+    metadata = first_found / 'torch-2.13.0.dist-info/METADATA'
+    metadata.write_text(metadata.read_text().replace('2.12.1', '2.13.0+cu130'))
+    command = doctor.install_command('mmcv')
+    assert 's/std=c++17/std=c++20/ onedl_mmcv-2.3.6/setup.py' in command and command.endswith(' ./onedl_mmcv-2.3.6')
+
+
 def test_a_dependency_is_missing(first_found, capsys):
     (first_found / 'mmseg.py').write_text('import ftfy_of_nowhere')
     assert not doctor.Doctor().check_package('mmseg')

@@ -21,6 +21,7 @@ import report  # noqa: E402
 from grids import GRIDS  # noqa: E402
 from tiny_study import tiny_grid  # noqa: E402
 
+pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure
 CONFIG = f"""
 _base_ = {str(ROOT / 'configs/study/deit-micro_8k_fashion-mnist.py')!r}
 model = dict(
@@ -53,15 +54,14 @@ def study(request, tmp_path_factory):
     kills = [grown / 'curve.jsonl'] if request.param == 3 else [trunk / 'iter_30.pth', grown / 'curve.jsonl']
     for reached in kills:
         process = subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL)
-        deadline = time.time() + 100
         while not reached.exists():
-            assert time.time() < deadline and process.poll() is None
+            assert process.poll() is None
             time.sleep(0.005)
         process.send_signal(signal.SIGKILL)
         process.wait()
         (folder / f'{reached.parent.name}.jsonl').write_bytes(
             b''.join(path.read_bytes() for path in (folder / 'lines').glob('*')))
-    subprocess.run(command, env=env, check=True, timeout=200)
+    subprocess.run(command, env=env, check=True)
     return folder
 
 

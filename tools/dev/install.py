@@ -63,16 +63,10 @@ def digest(stack: str) -> str:
     return sha.hexdigest()
 
 
-def as_cpp20(command: list, requirement: str, folder: Path) -> Path:
-    """mmcv's source with C++20 for C++17 in its setup, which torch's headers refuse from 2.13 on.
-
-    Args:
-        command (list): pip of the environment, up to the name of what it is to do.
-        requirement (str): mmcv, pinned.
-        folder (Path): Where the source is put.
-    """
-    run(*command, 'download', '-q', '--no-build-isolation', '--no-deps', '--no-cache-dir', '--no-binary', ':all:',
-        '-d', folder, requirement)
+def as_cpp20(python: Path, requirement: str, folder: Path) -> Path:
+    """mmcv's source, in a folder of ``folder``, with C++20 in its setup: from 2.13 on torch's headers refuse C++17."""
+    run(python, '-m', 'pip', 'download', '-q', '--no-build-isolation', '--no-deps', '--no-cache-dir', '--no-binary',
+        ':all:', '-d', folder, requirement)
     archive = next(folder.glob('*.tar.gz'))
     shutil.unpack_archive(archive, folder)
     source = folder / archive.name.removesuffix('.tar.gz')
@@ -93,13 +87,12 @@ def build_mmcv(python: Path, requirement: str, folder: Path, device: str, cpp20:
     if device == 'cpu':
         env['CUDA_VISIBLE_DEVICES'] = ''  # or its setup would compile for a GPU that it sees
     # --no-cache-dir: pip's own cache ignores the torch version a wheel was built against.
-    pip = [str(python), '-m', 'pip']
-    command = [*pip, 'wheel', '-v', '--no-build-isolation', '--no-deps', '--no-cache-dir', '--no-binary',
-               requirement.split('==')[0]]
+    command = [str(python), '-m', 'pip', 'wheel', '-v', '--no-build-isolation', '--no-deps', '--no-cache-dir',
+               '--no-binary', requirement.split('==')[0]]
     log_path = folder / 'build.log'
     with tempfile.TemporaryDirectory(dir=folder) as tmp, open(log_path, 'w') as log:
-        source = as_cpp20(pip, requirement, Path(tmp)) if cpp20 else requirement
-        process = subprocess.Popen([*command, '-w', tmp, source], env=env, text=True, errors='replace',
+        source = as_cpp20(python, requirement, Path(tmp)) if cpp20 else requirement
+        process = subprocess.Popen([*command, source, '-w', tmp], env=env, text=True, errors='replace',
                                    stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
         start = time.time()
         for line in process.stdout:
