@@ -13,8 +13,9 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 .PHONY: help install demo test test-slow docs lint clean
 
 help:
-	@echo 'make demo       train a small DeiT, grow it, compare with training from scratch (under 12 minutes)'
-	@echo 'make test       the tests (about 13 minutes); STACK=openmmlab: with the original OpenMMLab packages'
+	@echo 'make demo       train a small DeiT, grow it in three ways, compare with the base trained on (under 12 minutes)'
+	@echo 'make test       the tests (about 13 minutes); STACK=newest: with the newest torch,'
+	@echo '                STACK=openmmlab: with the original OpenMMLab packages'
 	@echo 'make test-slow  the tests that take minutes each'
 	@echo 'make docs       the documentation as a site, in build/docs'
 	@echo 'make install    only the environment; make lint; make clean (spares data and work_dirs)'

@@ -19,9 +19,10 @@ MAIN = ('base', 'base, adapters', 'shared', 'stacked', 'ScaleNet', 'gate 0', 'sc
 
 
 #: Of figures that stand where nobody knows the grids.
-TITLES = dict(t1_deit_single_regime='DeiT of one block, run twice from 70 % of the budget on, equal FLOPs',
-              t2_deit_crops='The same DeiT on garments before photographs',
-              demo='DeiT of one block on garments before photographs, grown at 70 % of the budget, equal FLOPs')
+TITLES = dict(
+    t1_deit_single_regime='DeiT of one block on Fashion-MNIST, run twice from 70 % of the budget on, equal FLOPs',
+    t2_deit_crops='DeiT of one block on garments before photographs, run twice from 70 % of the budget on, equal FLOPs',
+    demo='DeiT of one block on garments before photographs, grown at 70 % of the budget, equal FLOPs')
 
 
 def _panels(metrics: list[Metric], height: float, **shared: bool) -> tuple[plt.Figure, list[plt.Axes]]:
@@ -88,26 +89,32 @@ def gains(arms: Arms, study: str, path: Path) -> None:
 
 def ages(arms: Arms, study: str, path: Path) -> None:
     """The gain of every way to spend the rest over the budget, whose base is the older the larger it is."""
-    ways: dict[str, dict[float, Estimate]] = {}
-    for arm in arms.of(study):
-        if gain := arms.gain(study, arm, 'test_loss'):
-            record = next(iter(arms.records[study, arm].values()))
-            ways.setdefault(AGE.sub('', arm), {})[record['train_flops'] / 1e12] = gain
-    figure, panel = plt.subplots(figsize=(7.5, 4.5), layout='constrained')
-    for number, (way, points) in enumerate(sorted(ways.items())):
-        budgets = sorted(points)
-        panel.errorbar(budgets, [-points[budget].mean for budget in budgets], fmt=f'C{number}-o', capsize=3,
-                       yerr=[points[budget].half or 0 for budget in budgets],
-                       label=f'{way} ({max(gain.count for gain in points.values())})')
-    panel.axhline(0, color='k', linewidth=0.8)
-    panel.set_xscale('log', base=2)
-    ticks = sorted({float(f'{budget:.2g}') for points in ways.values() for budget in points})
-    panel.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
-    panel.minorticks_off()
-    panel.set(xlabel='training FLOPs of the whole budget (10^12)', title=TITLES.get(study, study),
-              ylabel='test loss saved against\nthe base trained on (above 0: growing pays)')
-    panel.grid(alpha=0.3)
-    panel.legend(title='way (seeds; without a bar: one)', fontsize=8)
+    metrics = arms.metrics(study)
+    figure, panels = _panels(metrics, height=4.5)
+    for panel, metric in zip(panels, metrics, strict=True):
+        ways: dict[str, dict[float, Estimate]] = {}
+        for arm in arms.of(study):
+            if gain := arms.gain(study, arm, metric.key):
+                record = next(iter(arms.records[study, arm].values()))
+                ways.setdefault(AGE.sub('', arm), {})[record['train_flops'] / 1e12] = gain
+        for number, (way, points) in enumerate(sorted(ways.items())):
+            budgets = sorted(points)
+            # a little apart, so that every bar can be seen
+            panel.errorbar([budget * 1.03**(number - 1) for budget in budgets],
+                           [metric.better * points[budget].mean for budget in budgets], fmt=f'C{number}-o', capsize=3,
+                           yerr=[points[budget].half or 0 for budget in budgets],
+                           label=f'{way} ({max(gain.count for gain in points.values())})')
+        panel.axhline(0, color='k', linewidth=0.8)
+        panel.set_xscale('log', base=2)
+        ticks = sorted({float(f'{budget:.2g}') for points in ways.values() for budget in points})
+        panel.set_xticks(ticks, [f'{tick:g}' for tick in ticks])
+        panel.minorticks_off()
+        panel.set(xlabel='training FLOPs of the whole budget (10^12)',
+                  ylabel=f'{metric.name} {"gained" if metric.better > 0 else "saved"} against\nthe base trained on '
+                         '(above 0: growing pays)')
+        panel.grid(alpha=0.3)
+    panels[0].legend(title='way (seeds; without a bar: one)', fontsize=8)
+    figure.suptitle(TITLES.get(study, study))
     figure.savefig(path, dpi=120, format='png')
     plt.close(figure)
 
