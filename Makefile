@@ -24,7 +24,7 @@ install:
 	@$(PYTHON) tools/dev/install.py --venv $(VENV) --stack $(STACK)
 
 demo: install
-	$(BIN)/python tools/demo.py
+	$(BIN)/python tools/study/demo.py
 
 test: install
 	$(PYTEST)

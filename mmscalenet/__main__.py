@@ -13,7 +13,7 @@ COMMANDS = (
     'print_config', 'browse_dataset', 'analyze_logs', 'image_demo', 'demo', 'show_depths', 'export_onnx',
     'check_deployment', 'to_plain', 'convert_backbone', 'dinov2_from_onnx', 'fashion_scenes', 'prepare_fashion_mnist',
     'benchmark_backbone', 'benchmark_config', 'check_drop_in', 'cost_growth', 'doctor')
-#: Commands whose script has another name: tools/demo.py is what make demo runs.
+#: Commands whose script has another name.
 SCRIPTS = {'demo': 'demo_page'}
 
 

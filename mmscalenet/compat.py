@@ -18,8 +18,8 @@ class Tested(NamedTuple):
 
 # Import name -> distributions it comes from: the maintained ones first, then the original OpenMMLab ones.
 PACKAGES = {
-    'torch': {'torch': Tested('2.1', '2.12')},
-    'torchvision': {'torchvision': Tested('0.16', '0.27')},
+    'torch': {'torch': Tested('2.1', '2.15')},
+    'torchvision': {'torchvision': Tested('0.16', '0.30')},
     'numpy': {'numpy': Tested('1.23', '3')},
     'mmengine': {'onedl-mmengine': Tested('0.10.12', '0.11'), 'mmengine': Tested('0.10.4', '0.11')},
     'mmcv': {'onedl-mmcv': Tested('2.3.6', '2.4'), 'mmcv': Tested('2.1', '2.2')},

@@ -22,7 +22,6 @@ from mmscalenet.expansion import position_lists
 ROOT = Path(__file__).resolve().parents[1]
 #: Scripts that are no commands, and why.
 NO_COMMAND = {
-    'demo.py': 'make demo of a checkout',
     'reproduce.py': 'trains in a checkout, beside its data and work_dirs',
     'dist_launch.py': 'what dist_train and dist_test share',
     'slurm_run.sh': 'what slurm_train and slurm_test share',

@@ -89,5 +89,5 @@ def test_untested_version_is_a_warning(first_found):
         warnings.simplefilter('error')
         compat.warn_untested()  # the environment of the tests is a tested one
     distribution(first_found, 'torch', '9.9.0+cu999')
-    with pytest.warns(UserWarning, match=r'torch 9\.9\.0\+cu999 \(tested: from 2\.1, below 2\.12\).*doctor'):
+    with pytest.warns(UserWarning, match=r'torch 9\.9\.0\+cu999 \(tested: from 2\.1, below 2\.15\).*doctor'):
         compat.warn_untested()

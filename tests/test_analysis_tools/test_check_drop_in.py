@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / 'tools/analysis_tools/check_drop_in.py'
 #: Quick ones of each library: a Swin and, where there is one, a ViT, and of another family; one distilled, one with
@@ -37,6 +39,7 @@ def check(*arguments: object) -> subprocess.CompletedProcess:
                           env={**os.environ, 'OMP_NUM_THREADS': '1'})
 
 
+@pytest.mark.slow
 def test_shipped_configs_run_before_and_after(tmp_path):
     out = tmp_path / 'table.md'
     pattern = '^(' + '|'.join(key.split()[1] for key in SHIPPED) + ')$'

@@ -54,6 +54,7 @@ def test_units():
     assert 20 < found['kept for the backward pass (MiB an image)'] < 30
 
 
+@pytest.mark.slow
 def test_two_processes_reduce_each_gradient_once():
     """However often a block has run; of the adapted net fewer than of its twin."""
     twin, ours = reduced_bytes(partial(build_pair, 'mmpretrain-vit', 'tiny', 2, True), SHAPE)

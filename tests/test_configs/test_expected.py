@@ -35,6 +35,7 @@ def test_a_run_comes_to_it(config, tmp_path):
     shutil.rmtree(tmp_path / 'work_dirs')
 
 
+@pytest.mark.slow
 def test_bases_come_first_and_a_miss_is_an_error(tmp_path, monkeypatch):
     scenes = ROOT / 'configs/fashion_scenes'
     order = reproduce.in_order(sorted(scenes.glob('upernet_*swin*trained-on*.py')))

@@ -123,8 +123,9 @@ def test_evaluated_while_it_trains_at_the_depth_it_has(cls_fields, write_config,
 
 
 @pytest.mark.parametrize('with_cp', [False, pytest.param(True, marks=pytest.mark.slow)])
-@pytest.mark.parametrize('hook', [dict(mode='grow', begin=1), dict(mode='elastic', sandwich=True)],
-                         ids=lambda hook: hook['mode'])
+@pytest.mark.parametrize('hook', [
+    pytest.param(dict(mode='grow', begin=1), id='grow', marks=pytest.mark.slow),
+    pytest.param(dict(mode='elastic', sandwich=True), id='elastic')])
 def test_two_processes_equal_the_joint_batch(hook, with_cp, cls_fields, write_config, tool, shell, tmp_path):
     """With accumulation, so that a position may run in one part of a step alone. Momentum buffers hold gradients."""
     fields = cls_fields | dict(custom_hooks=[dict(type='mmscalenet.DepthHook', **hook)])

@@ -42,7 +42,7 @@ def write_inputs(folder: Path) -> Path:
     return config
 
 
-@pytest.fixture(scope='module', params=[3, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.fixture(scope='module', params=[pytest.param(count, marks=pytest.mark.slow) for count in (3, 5)])
 def study(request, tmp_path_factory):
     """The folder of a study that was killed: while the grown model ran and, of the whole grid, while the trunk did."""
     folder = tmp_path_factory.mktemp('study')
@@ -147,6 +147,13 @@ def test_report(study, monkeypatch, capsys):
         assert (study / name).stat().st_size > 5000
         assert f'| {name} |' in index
     assert 'lines/tiny.jsonl' in index
+
+
+def test_the_published_tables_are_made_from_the_published_lines():
+    folder = ROOT / 'docs/results/growth'
+    records = [record for path in sorted((folder / 'lines').glob('*.jsonl')) for record in lines.read(path)]
+    studies = list(dict.fromkeys(record['study'] for record in records))
+    assert report.tables(compare.Arms(records), studies) == (folder / 'tables.md').read_text()
 
 
 def test_interval():

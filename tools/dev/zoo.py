@@ -1,7 +1,8 @@
 """Write the zoo as data: a metafile.yml in each folder of configs, model-index.yml, and the tables of docs/zoo.md.
 
 Parameters and multiply-adds, which the metafiles of OpenMMLab call FLOPs, are counted as get_flops.py does. A metric is
-the last one of a log in docs/results that is named after the config, or of the demo's; a config without one has none.
+the last one of a log in docs/results that is named after the config, or of fashion_mnist.json there; a config without
+one has none.
 With folders, only theirs are counted anew.
 
     python tools/dev/zoo.py
@@ -75,7 +76,7 @@ def log_of(path: Path) -> tuple[dict[str, float], str]:
     if raw.exists():
         lines = map(json.loads, raw.read_text().splitlines())
         return [line for line in lines if not METRICS.keys().isdisjoint(line)][-1], str(raw.relative_to(ROOT))
-    raw = ROOT / 'docs/results/demo.json'
+    raw = ROOT / 'docs/results/fashion_mnist.json'
     runs = [run for run in json.loads(raw.read_text()).values() if run['config'] == str(path.relative_to(ROOT))]
     return ({'accuracy/top1': runs[0]['top1'][-1]}, str(raw.relative_to(ROOT))) if runs else ({}, '')
 

@@ -2,8 +2,8 @@
 
 A DeiT of one block learns to name garments before photographs. At 70 % of its budget it goes on in four ways, each for
 the same FLOPs: as it is; with its block run twice, *shared*; the same as a *ScaleNet*, with an adapter at each
-position; with a copy of its block, *stacked*. Prints one table and draws the curves. These are runs of tools/study:
-what is finished is not run again at the next call, and what was stopped goes on.
+position; with a copy of its block, *stacked*. Prints one table and draws the curves. What is finished is not run again
+at the next call, and what was stopped goes on.
 """
 import argparse
 import math
@@ -13,8 +13,7 @@ import sys
 import time
 from pathlib import Path
 
-TOOLS = Path(__file__).resolve().parent
-sys.path.append(str(TOOLS / 'study'))
+sys.path.append(str(Path(__file__).resolve().parent))
 
 import figures  # noqa: E402
 import lines  # noqa: E402

@@ -1,4 +1,4 @@
-"""tools/demo.py from end to end, with real trainings of some steps on a data set of 600 + 400 bright squares."""
+"""make demo from end to end, with real trainings of some steps on a data set of 600 + 400 bright squares."""
 import hashlib
 import importlib
 import json
@@ -21,7 +21,7 @@ default_hooks = dict(checkpoint=dict(interval=6))
 @pytest.fixture
 def demo(monkeypatch, tmp_path, capsys):
     """Runs the demo on the files of ``small_data``, or on given ones, and returns what it printed."""
-    monkeypatch.syspath_prepend(str(ROOT / 'tools'))
+    monkeypatch.syspath_prepend(str(ROOT / 'tools/study'))
     monkeypatch.chdir(tmp_path)  # where the images are kept
     module, arms, prepare = map(importlib.import_module, ('demo', 'arms', 'prepare_fashion_mnist'))
     config = tmp_path / 'deit-tiny.py'
