@@ -11,7 +11,7 @@ from squares import small_data
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = f"""
-_base_ = {str(ROOT / 'configs/study/deit-single_10k_fashion-crops.py')!r}
+_base_ = {str(ROOT / 'configs/study/deit-single_8k_fashion-crops.py')!r}
 train_dataloader = dict(batch_size=16)
 train_cfg = dict(max_iters=60, val_interval=20)
 default_hooks = dict(checkpoint=dict(interval=6))

@@ -34,7 +34,7 @@ def dense(family: str, seed: int) -> list[Run]:
 
 def demo(family: str, seed: int) -> list[Run]:
     """What make demo shows: one seed of it with one, small budget."""
-    arms = Arms('demo', f'demo_{family}', seed, warmup=0.04)
+    arms = Arms('demo', f'demo_{family}', seed)
     return [arms.base, *(arms.fork(arm, options) for arm, options in WAYS.items() if options)]
 
 
