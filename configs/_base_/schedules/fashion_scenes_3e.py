@@ -1,9 +1,5 @@
 # For small models from a small pretrained backbone on 12,000 scenes in batches of two.
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    constructor='mmscalenet.LayerDecayOptimWrapperConstructor',
-    clip_grad=dict(max_norm=5.))
+_base_ = './fashion_scenes_adamw.py'
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, end=200),

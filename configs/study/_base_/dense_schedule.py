@@ -1,9 +1,5 @@
 # Warmup, stable, decay for detectors and segmentors; max_iters is the budget, as in schedule.py.
-optim_wrapper = dict(
-    type='OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.05),
-    constructor='mmscalenet.LayerDecayOptimWrapperConstructor',
-    clip_grad=dict(max_norm=5.))
+_base_ = '../../_base_/schedules/fashion_scenes_adamw.py'
 
 param_scheduler = [
     dict(type='LinearLR', start_factor=1e-2, by_epoch=False, begin=0, end=300),
