@@ -2,6 +2,7 @@ import logging
 import os
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 # One thread: the models are tiny, and a process that is forked from one with OpenMP threads hangs in the next product.
@@ -9,10 +10,18 @@ os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 import pytest  # noqa: E402
 import torch  # noqa: E402
+from yapf.yapflib import yapf_api  # noqa: E402
+
+# A run lays out its config six times, for the log and the checkpoints, which takes longer than its two steps.
+yapf_api.FormatCode = lambda text, **style: (text, True)
+
+import mmengine.dataset.base_dataset  # noqa: E402
 from mmengine.logging import MMLogger  # noqa: E402
 from mmengine.registry import DefaultScope  # noqa: E402
 
 torch.set_num_threads(1)
+# Every data set collects garbage when it is built, which takes half a second after all that tests import.
+mmengine.dataset.base_dataset.gc = SimpleNamespace(collect=lambda: None)
 for folder in ('', 'test_configs', 'test_models'):  # helper modules of the tests
     sys.path.insert(0, str(Path(__file__).parent / folder))
 
