@@ -7,6 +7,7 @@ from statistics import mean
 import matplotlib
 from compare import Arms, Estimate
 from depth_figures import deeper, depths
+from elastic_figures import elastic
 from metrics import Metric
 
 matplotlib.use('Agg')
@@ -124,9 +125,10 @@ AGE = re.compile(r', [\d.]+k steps$')
 #: Name -> what it shows, the function that draws it, and the grids of which it is drawn.
 FIGURES: dict[str, tuple[str, Callable[[Arms, str, Path], None], str]] = {
     'curves': ('what is measured over training FLOPs, mean over seeds', curves,
-               r'^(?!.*_(regime|crops|deeper|depths|rates))'),
+               r'^(?!.*_(regime|crops|deeper|depths|rates|elastic))'),
     'gains': ('paired difference to the opponent, 95 % interval', gains, r'^(?!.*_(depths|rates))'),
     'ages': ('gain over the base trained on, over the budget', ages, '_(regime|crops)'),
     'deeper': ('gain over the depth of the base, and its own loss', deeper, '_deeper'),
+    'elastic': ('an elastic net, and a net for each depth, over what a depth costs', elastic, '_elastic'),
     'depths': ('test loss over the number of blocks at the same FLOPs', depths, '_depths'),
 }

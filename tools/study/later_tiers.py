@@ -23,6 +23,20 @@ def deeper(family: str, seed: int) -> list[Run]:
     return runs
 
 
+def elastic(family: str, seed: int) -> list[Run]:
+    """One set of weights for 1 to 4 runs of the one block, or of its copies, against a net for each depth."""
+    arms = Arms(f't2_{family}_elastic', f'crops_{family}', seed, trunk_grid=f't2_{family}_crops', warmup=0.0125)
+    depths, runs = (1, 2, 3, 4), []
+    hook = dict(type='mmscalenet.DepthHook', mode='elastic', depths=depths, seed=seed)
+    for way, options in (('shared', {}), ('stacked', {f'{B}share': False})):
+        # depth 2 is in the trunk's grid, and 1 is the base
+        runs += [arms.fork(f'{way}, 3', options | {f'{B}scale': 3}),
+                 arms.fork(f'{way}, 4', options | {f'{B}scale': 4}, tested_at=depths),
+                 arms.fork(f'{way}, elastic', options | {f'{B}scale': 4, 'custom_hooks': [
+                     hook, dict(type='mmscalenet.CurveHook')]}, tested_at=depths)]
+    return runs
+
+
 def dense(family: str, seed: int) -> list[Run]:
     """Second tier: detectors and segmentors, in whose steps the backbone is one part among several."""
     arms = Arms(f't2_{family}', family, seed)

@@ -17,6 +17,7 @@ sys.path.append(str(Path(__file__).resolve().parent))
 import figures  # noqa: E402
 import lines  # noqa: E402
 from compare import Arms, Estimate  # noqa: E402
+from elastic_figures import depth_table  # noqa: E402
 
 from mmscalenet.engine import UsageError, one_line_errors, whole_file  # noqa: E402
 
@@ -101,6 +102,9 @@ def tables(arms: Arms, studies: list[str]) -> str:
             parts.append('Each with its best learning rate or averaging (lowest mean test loss), against the base with '
                          'its best:\n\n' + markdown([['arm', 'best', 'test loss', 'top-1 against', 'test loss against'],
                                                      *rows]))
+        if rows := depth_table(arms, study):
+            parts.append('The finished nets, tested at other depths (means over seeds, differences with half of their '
+                         '95 % interval):\n\n' + markdown(rows))
     return '\n\n'.join(parts) + '\n'
 
 

@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass, field
 from functools import cache, cached_property
 from pathlib import Path
+from statistics import mean
 
 import torch
 from mmengine.config import Config
@@ -52,6 +53,7 @@ class Run:
         restart (bool): Whether it takes the weights alone and starts a schedule of its own. Defaults to False: the
             optimizer's moments and the count of iterations go on.
         opponent (str): Arm of the trunk's grid to compare with. Defaults to 'base'.
+        tested_at (tuple[int, ...]): Depths at which the finished net is tested, too. Defaults to none.
     """
     grid: str
     arm: str
@@ -67,6 +69,7 @@ class Run:
     lr: float = 1.
     restart: bool = False
     opponent: str = 'base'
+    tested_at: tuple[int, ...] = ()
 
     @property
     def family(self) -> str:
@@ -102,7 +105,16 @@ class Run:
 
     @cached_property
     def _costs(self) -> tuple[int, int]:
-        cfg = self.declared
+        """The mean of the depths that elastic training draws from."""
+        drawn = next((hook.depths for hook in self.declared.custom_hooks if hook.get('mode') == 'elastic'), [None])
+        counts = [self.costs_at(depth) for depth in drawn]
+        return round(mean(count for count, _ in counts)), counts[0][1]
+
+    def costs_at(self, depth: int | None) -> tuple[int, int]:
+        """Multiply-adds of a step's forward pass, and parameters, of the net run at ``depth``; None: as declared."""
+        cfg = copy.deepcopy(self.declared)
+        if depth:
+            cfg.model.backbone.depth = depth
         return _count(f'default_scope = {cfg.default_scope!r}\nmodel = {cfg.model.to_dict()!r}\n'
                       f'data_preprocessor = {cfg.get("data_preprocessor")!r}', self.batch)
 

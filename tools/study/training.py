@@ -1,6 +1,7 @@
 """One run of a study: tools/train.py in a process of its own, and the line that it comes to."""
 import ctypes
 import fcntl
+import json
 import os
 import platform
 import shutil
@@ -79,15 +80,34 @@ class Training:
             else:
                 resume = str(self.grow(parent, cfg))
         cfg.dump(self.folder / 'as_run.py')
-        command = [sys.executable, str(ROOT / 'tools/train.py'), str(self.folder / 'as_run.py'), '--work-dir',
-                   str(self.folder), *(['--resume', resume] if resume else [])]
+        self.process = self.call('train.py', self.folder, *(['--resume', resume] if resume else []))
+
+    def call(self, tool: str, work_dir: Path, *arguments: object) -> subprocess.Popen:
+        """Begins train.py or test.py with the config of this run."""
+        command = [sys.executable, ROOT / 'tools' / tool, self.folder / 'as_run.py', *arguments, '--work-dir', work_dir]
         with open(self.folder / 'train.log', 'a') as log:
-            self.process = subprocess.Popen(
-                command, stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent,
+            return subprocess.Popen(
+                [str(part) for part in command], stdout=log, stderr=subprocess.STDOUT, preexec_fn=die_with_parent,
                 pass_fds=[self.lock.fileno()],  # which keeps the folder locked until the training itself has ended
                 # one thread each: two processes whose threads wait for each other are several times slower
                 env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(
                     [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])})
+
+    def test(self) -> list[dict]:
+        """What the finished net comes to at each depth at which it is to be tested.
+
+        Raises:
+            RuntimeError: If a test fails.
+        """
+        results = []
+        for depth in self.run.tested_at:
+            folder = self.folder / f'depth_{depth}'
+            if self.call('test.py', folder, self.checkpoint(self.run.end), '--depth', depth).wait():
+                raise RuntimeError(f'{self.run.name} cannot be tested at depth {depth}; the end of its log:\n'
+                                   f'{self.log_end()}')
+            evaluation = json.loads(max(folder.glob('*/*.json')).read_text())
+            results.append(dict(depth=depth, multiply_adds=self.run.costs_at(depth)[0], **measured(evaluation)))
+        return results
 
     def grow(self, parent: Path, cfg: Config) -> Path:
         """The parent's checkpoint as one of this run's model, with the moments and the count of iterations."""
@@ -115,7 +135,8 @@ class Training:
             first_step=run.first, steps=run.end - run.first, wall=curve[-1]['wall'], cpu=curve[-1]['cpu'],
             peak_memory=max(line['peak_memory'] or 0 for line in curve) or None,
             curve=[dict(step=line['step'], flops=run.flops_at(line['step']), **measured(line),
-                        train_loss=line['train_loss'], wall=line['wall']) for line in curve])
+                        train_loss=line['train_loss'], wall=line['wall']) for line in curve],
+            **({'depths': self.test()} if run.tested_at else {}))
 
     def tidy(self, keep: bool) -> None:
         """Deletes what nobody needs once the line is written."""
