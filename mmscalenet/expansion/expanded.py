@@ -1,6 +1,6 @@
 """What an expanded backbone can do beyond its parent."""
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import torch.nn as nn
@@ -18,7 +18,16 @@ from .taps import move_taps
 
 def position_lists(backbone: nn.Module) -> dict[str, PositionList]:
     """The expanded lists of a backbone by their dotted names: 'layers', or 'stages.0.blocks' and on."""
-    return {name: module for name, module in backbone.named_modules() if isinstance(module, PositionList)}
+    return dict(_lists_in(backbone))
+
+
+def _lists_in(module: nn.Module, prefix: str = '') -> Iterator[tuple[str, PositionList]]:
+    """Without a look into the blocks, where most modules are: layer-wise decay asks for every parameter."""
+    for name, child in module.named_children():
+        if isinstance(child, PositionList):
+            yield f'{prefix}{name}', child
+        else:
+            yield from _lists_in(child, f'{prefix}{name}.')
 
 
 class Expanded(Bound):

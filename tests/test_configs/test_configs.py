@@ -109,7 +109,8 @@ def test_trains(name):
         losses = model.train().train_step(batch(cfg), optim_wrapper)
         assert torch.isfinite(losses['loss'])
     unchanged = [key for key, value in model.named_parameters() if torch.equal(value, before[key])]
-    assert unchanged == [key for key, _ in model.named_parameters() if key.startswith(_not_run(model))]
+    not_run = _not_run(model)
+    assert unchanged == [key for key, _ in model.named_parameters() if key.startswith(not_run)]
     assert dtypes == {dtype}
 
 
