@@ -30,6 +30,7 @@ GRIDS |= {
     't2_deit_crops': _every_seed(later.confirmation, 'deit', range(3)),
     't2_deit_deeper': _every_seed(later.deeper, 'deit', range(3)),
     't2_deit_elastic': _every_seed(later.elastic, 'deit', range(3)),
+    't2_deit_dials': _every_seed(later.dials, 'deit', range(3)),
     't2_mask_rcnn': _every_seed(later.dense, 'mask_rcnn', range(2)),
     't2_upernet': _every_seed(later.dense, 'upernet', range(2)),
     'demo': _every_seed(later.demo, 'deit', range(1)),
