@@ -1,6 +1,7 @@
 """The config of a net grown from that of another."""
 import os
 from collections.abc import Iterator
+from fractions import Fraction
 from importlib import import_module
 
 from mmengine.config import Config
@@ -116,18 +117,20 @@ def write_grown(path: str | os.PathLike, base: str, settings: dict) -> None:
     """Write the short config: ``base`` is the path of the one that it inherits from, relative to its own folder."""
     lines = [f'_base_ = {base!r}', '']
     for key, value in settings.items():
-        lines += [f'{key} = {_written(value)}', '']
+        lines += [f'{key} = {as_written(value)}', '']
     with open(path, 'w') as file:
         file.write('\n'.join(lines).rstrip() + '\n')
 
 
-def _written(value: object) -> str:
-    """As people write configs: ``dict(a=1)``."""
+def as_written(value: object) -> str:
+    """A value as people write it in configs: ``dict(a=1)``, and 4/3 for that fraction."""
+    if isinstance(value, Fraction):
+        return str(value)
     if isinstance(value, dict):
         if all(isinstance(key, str) and key.isidentifier() for key in value):
-            return f'dict({", ".join(f"{key}={_written(entry)}" for key, entry in value.items())})'
-        return f'{{{", ".join(f"{key!r}: {_written(entry)}" for key, entry in value.items())}}}'
+            return f'dict({", ".join(f"{key}={as_written(entry)}" for key, entry in value.items())})'
+        return f'{{{", ".join(f"{key!r}: {as_written(entry)}" for key, entry in value.items())}}}'
     if isinstance(value, (list, tuple)):
-        inside = ', '.join(map(_written, value))
+        inside = ', '.join(map(as_written, value))
         return f'[{inside}]' if isinstance(value, list) else f'({inside}{"," * (len(value) == 1)})'
     return repr(value)

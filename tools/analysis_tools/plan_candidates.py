@@ -3,6 +3,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
+from mmscalenet.engine.grown_config import as_written
 from mmscalenet.expansion import build_layer_map
 
 #: Widths of the parallel adapter over the channels; None: no adapter.
@@ -35,7 +36,7 @@ class Candidate:
     @property
     def text(self) -> str:
         """The options as they are written in a config."""
-        return _arguments(self.options)
+        return ', '.join(f'{name}={as_written(value)}' for name, value in self.options)
 
     @property
     def map_name(self) -> str:
@@ -129,21 +130,6 @@ def _layer_maps(lists: Sequence[Blocks], scales: Sequence[Fraction], layer_map: 
                      for blocks, scale, core in zip(lists, scales, cores, strict=True))
     except ValueError:  # e.g. an odd number of Swin's blocks, whose windows then do not alternate
         return None
-
-
-def _arguments(options: Sequence[tuple[str, object]]) -> str:
-    return ', '.join(f'{name}={_written(value)}' for name, value in options)
-
-
-def _written(value: object) -> str:
-    """A value as Python: fractions as such, dicts as mm configs write them."""
-    if isinstance(value, Fraction):
-        return str(value)
-    if isinstance(value, dict):
-        return f'dict({_arguments(list(value.items()))})'
-    if isinstance(value, list):
-        return f'[{", ".join(map(_written, value))}]'
-    return repr(value)
 
 
 def _plain(value: object) -> object:
