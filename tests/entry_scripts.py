@@ -3,10 +3,13 @@ import os
 import runpy
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from mmengine.utils import ManagerMixin
+from warm_python import warm_python
 
 TOOLS = Path(__file__).resolve().parents[1] / 'tools'
 
@@ -34,12 +37,20 @@ def tool(monkeypatch, tmp_path):
     return run
 
 
+@pytest.fixture(scope='session')
+def python() -> Iterator[Path]:
+    """A ``python`` that starts at once. It is not the process that runs: signals reach it alone."""
+    with tempfile.TemporaryDirectory() as folder, warm_python(Path(folder)) as command:  # a socket's name is short
+        yield command
+
+
 @pytest.fixture
-def shell(tmp_path):
-    """Run a command of its own in ``tmp_path``, as a user would."""
+def shell(tmp_path, python):
+    """Run a command of its own in ``tmp_path``, as a user would; ``python`` starts at once."""
+    warm = dict(PATH=f'{python.parent}:{os.environ["PATH"]}', PYTHON=str(python), PYTHON_EXEC=str(python))
 
     def run(*command: object, **env: str) -> subprocess.CompletedProcess:
         return subprocess.run([str(part) for part in command], cwd=tmp_path, capture_output=True, text=True,
-                              timeout=240, env=os.environ | {'PYTHON': sys.executable, 'OMP_NUM_THREADS': '1'} | env)
+                              timeout=240, env=os.environ | warm | {'OMP_NUM_THREADS': '1'} | env)
 
     return run

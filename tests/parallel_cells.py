@@ -126,7 +126,8 @@ def train_in_two(configs: list[Path]) -> dict[Path, str]:
     """Train on each config in the same two processes; new ones where these have failed. Returns the failures."""
     failed, waiting = {}, list(configs)
     while waiting:
-        command = [sys.executable, TESTS.parent / 'tools/dist_launch.py', 2, TESTS / 'parallel_worker.py', *waiting]
+        command = [os.environ.get('PYTHON', sys.executable), TESTS.parent / 'tools/dist_launch.py', 2,
+                   TESTS / 'parallel_worker.py', *waiting]
         result = subprocess.run([str(word) for word in command], capture_output=True, text=True,
                                 env=os.environ | dict(OMP_NUM_THREADS='1'))
         done = [config for config in waiting if read_outcome(config)]

@@ -102,7 +102,9 @@ def check(line: dict) -> None:
         assert all(line.get(kind, 1) < bound for kind in ('gradients', 'weights', 'saved')), line
 
 
-def test_a_few(run):
+def test_a_few(run, python, monkeypatch):
+    for name in ('PYTHON', 'PYTHON_EXEC'):
+        monkeypatch.setenv(name, str(python))
     cells = [Cell('DeiT', 'DDP', 'mmengine', extra="freeze='base'"), Cell('DeiT', 'static graph', 'with_cp'),
              Cell('DeiT', 'static graph', accumulation=2), Cell('DeiT', 'ZeRO', extra='EMA')]
     if torch.__version__ >= '2.6':  # which FSDP needs on a CPU

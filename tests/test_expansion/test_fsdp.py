@@ -74,6 +74,7 @@ def shard(rank: int, port: int, folder: str) -> None:
     dist.destroy_process_group()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(torch.__version__ < '2.6', reason='FSDP on CPU and fully_shard need torch 2.6')
 def test_gradients_are_those_of_one_process(tmp_path):
     with socket.socket() as server:

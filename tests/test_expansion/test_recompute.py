@@ -98,7 +98,7 @@ def test_no_matrix_product_runs_twice(name):
 
 @pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'),
                     reason='its compiler refuses a loop over a module with an __iter__ of its own')
-@pytest.mark.parametrize('name', ['mmpretrain-vit', 'mmdet-swin'])
+@pytest.mark.parametrize('name', ['mmpretrain-vit', pytest.param('mmdet-swin', marks=pytest.mark.slow)])
 def test_compiled_it_is_one_graph(name, fresh_compiler):
     plain, light = (build_scalenet(name, with_cp=with_cp, drop_path_rate=0.) for with_cp in (False, 'light'))
     light.load_state_dict(randomise(plain).state_dict())

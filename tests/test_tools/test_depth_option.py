@@ -1,7 +1,6 @@
 """--depth of the tools other than test.py (that: tests/test_engine/test_depth_hook.py)."""
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -54,7 +53,7 @@ def cells(shell):
     """Runs a script of tools/analysis_tools; gives the cells of the first row of its table."""
 
     def run(script: str, *options: object) -> list[str]:
-        result = shell(sys.executable, ANALYSIS / script, *options)
+        result = shell('python', ANALYSIS / script, *options)
         assert result.returncode == 0, result.stderr[-2000:]
         return re.findall(r'^\| .*\|$', result.stdout, re.M)[2].split('|')
 
@@ -77,6 +76,6 @@ def test_benchmark_config(cells):
 
 
 def test_where_there_is_nothing_to_change(shell):
-    result = shell(sys.executable, ANALYSIS / 'get_flops.py', ROOT / 'configs/fashion/deit-mini_9e_fashion-mnist.py',
+    result = shell('python', ANALYSIS / 'get_flops.py', ROOT / 'configs/fashion/deit-mini_9e_fashion-mnist.py',
                    '--depth', 4)
     assert result.returncode == 2 and 'error: --depth needs a config with a ScaleNet backbone' in result.stderr

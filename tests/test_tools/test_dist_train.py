@@ -126,9 +126,9 @@ def test_slurm_without_gpu(swin, joint_gradients, two_steps, write_config, shell
 
 
 @no_gpu
-def test_mpi_without_gpu(joint_gradients, two_steps, write_config, tmp_path):
+def test_mpi_without_gpu(joint_gradients, two_steps, write_config, python, tmp_path):
     """The same as mpirun starts it: processes that know of each other from its variables alone."""
-    command = [sys.executable, TOOLS / 'train.py', write_config(halves(two_steps, False)), '--launcher', 'mpi']
+    command = [python, TOOLS / 'train.py', write_config(halves(two_steps, False)), '--launcher', 'mpi']
     port = free_port()
     ranks = [subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                               env=os.environ | dict(MASTER_PORT=port, OMPI_COMM_WORLD_SIZE='2',

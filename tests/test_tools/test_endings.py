@@ -73,12 +73,12 @@ def test_work_dir_in_use_or_read_only(begun, tmp_path, shell):
     with subprocess.Popen([*TRAIN, begun, '--resume'], cwd=tmp_path, stdout=subprocess.DEVNULL,
                           stderr=subprocess.DEVNULL) as process:
         wait_for(tmp_path / 'work_dirs/tiny/epoch_4.pth', process)
-        done = shell(*TRAIN, begun, '--resume')
+        done = shell('python', TOOLS / 'train.py', begun, '--resume')
         assert process.poll() is None
         process.kill()
     assert done.returncode == 2
     line = line_of(done.stderr, 'error: ')
     assert f'work_dirs/tiny" is used by another run (process {process.pid} on ' in line
-    done = shell(*TRAIN, begun, '--work-dir', '/proc/mmscalenet')
+    done = shell('python', TOOLS / 'train.py', begun, '--work-dir', '/proc/mmscalenet')
     assert done.returncode == 2
     assert 'nothing can be written into the work directory "/proc/mmscalenet"' in line_of(done.stderr, 'error: ')

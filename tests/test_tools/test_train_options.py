@@ -1,4 +1,5 @@
 """Options of tools/train.py, and what it says where it cannot go on."""
+import sys
 from pathlib import Path
 
 import pytest
@@ -79,8 +80,9 @@ def test_missing_part_of_the_config(script, part, cls_fields, write_config, tool
 
 
 def test_missing_config(shell, tmp_path):
-    """In a process of its own: one line, and nothing else."""
-    result = shell('bash', TOOLS / 'dist_train.sh', 'nowhere.py', 2)
+    """In a process of its own, which imports what it needs: one line, and nothing else."""
+    result = shell('bash', TOOLS / 'dist_train.sh', 'nowhere.py', 2, PYTHON=sys.executable,
+                   PYTHON_EXEC=sys.executable)
     assert result.returncode != 0
     assert result.stderr.startswith('error: config "nowhere.py" does not exist.')
     assert len(result.stderr.splitlines()) == 1

@@ -1,6 +1,6 @@
 """A ``python`` that starts at once: a process that has imported the libraries forks for every command.
 
-The pages start some forty processes, those of torchrun and Slurm included, and importing takes 5 seconds in each. The
+The tests start some hundred processes, those of torchrun and Slurm included, and importing takes 5 seconds in each. The
 command that stands for ``python`` sends its arguments, folder, environment and open files here; a fork runs them.
 """
 import gc
