@@ -20,6 +20,7 @@ import lines  # noqa: E402
 import report  # noqa: E402
 from grids import GRIDS  # noqa: E402
 from tiny_study import tiny_grid  # noqa: E402
+from training import Training  # noqa: E402
 
 pytestmark = pytest.mark.timeout(900)  # a busy machine is no failure
 CONFIG = f"""
@@ -182,6 +183,17 @@ def test_a_torn_line_is_passed_over(tmp_path, capsys):
     lines.append(path, dict(arm='c', seed=1))
     assert [record['arm'] for record in lines.read(path)] == ['a', 'c']
     assert 'lines.jsonl:2 is no whole line' in capsys.readouterr().out
+
+
+def test_progress_is_what_was_logged_last(tmp_path):
+    """Also after a kill in the middle of a line, and where a new log has none yet."""
+    training = Training(GRIDS['t2_deit_crops']()[1], tmp_path, tmp_path)
+    assert training.step() == training.run.first > 0
+    for name, text in (('1', '{"loss": 1.2, "step": 2900}\n{"loss": 1.1, "step": 3000}\n{"loss": 1.0, "st'), ('2', '')):
+        log = training.folder / f'{name}/vis_data/scalars.json'
+        log.parent.mkdir(parents=True)
+        log.write_text(text)
+    assert training.step() == 3000
 
 
 # that of DINOv2 counts nets of 22 M parameters

@@ -143,9 +143,9 @@ class Study:
     def say_progress(self, training: Training) -> None:
         run, curve = training.run, training.curve()
         if curve:
-            share = (curve[-1]['step'] - run.first) / (run.end - run.first)
-            self.left[run.digest] = 1 - share
-            self.say(f'{run.name}: step {curve[-1]["step"]} of {run.end}, {in_words(measured(curve[-1]))}')
+            step = training.step()
+            self.left[run.digest] = (run.end - step) / (run.end - run.first)
+            self.say(f'{run.name}: step {step} of {run.end}, {in_words(measured(curve[-1]))}')
 
     def say(self, text: str) -> None:
         done = self.total - len(self.waiting) - len(self.active)

@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import platform
+import re
 import shutil
 import signal
 import subprocess
@@ -118,6 +119,12 @@ class Training:
 
     def curve(self) -> list[dict]:
         return read_lines(self.folder / 'curve.jsonl')
+
+    def step(self) -> int:
+        """The last step that it has logged or evaluated; the first one of all if there is none."""
+        logged = [int(step) for log in self.folder.glob('*/vis_data/scalars.json')
+                  for step in re.findall(r'"step": (\d+)}$', log.read_text(), re.MULTILINE)]
+        return max([self.run.first, *logged, *(line['step'] for line in self.curve())])
 
     def log_end(self, lines: int = 12) -> str:
         return '\n'.join((self.folder / 'train.log').read_text().splitlines()[-lines:])
