@@ -27,6 +27,8 @@ PACKAGES = {
     'mmdet': {'onedl-mmdetection': Tested('3.5.1', '3.6'), 'mmdet': Tested('3.3', '3.4')},
     'mmseg': {'onedl-mmsegmentation': Tested('1.4.2', '1.5'), 'mmsegmentation': Tested('1.2.2', '1.3')},
 }
+#: Distribution -> the version from which on mmpretrain's models cannot be imported, and with them mmdet's and mmseg's.
+BREAKING = {'transformers': '5'}
 # A config of one task needs no other task's library.
 OPTIONAL = ('mmpretrain', 'mmdet', 'mmseg')
 
@@ -52,6 +54,18 @@ def installed(package: str) -> list[Installed]:
     return found
 
 
+def breaking() -> list[str]:
+    """Of what is installed, what keeps the libraries' models from being imported: ``transformers 5.0``."""
+    found = []
+    for distribution, first in BREAKING.items():
+        try:
+            if Version(version(distribution)) >= Version(first):
+                found.append(f'{distribution} {version(distribution)}')
+        except PackageNotFoundError:
+            pass
+    return found
+
+
 def missing() -> list[str]:
     """The packages without which nothing runs here and that are not to be found."""
     return [package for package in PACKAGES if package not in OPTIONAL and find_spec(package) is None]
@@ -65,7 +79,7 @@ def untested() -> list[str]:
     for package in PACKAGES:
         lines += [f'{found.distribution} {found.version} (tested: from {found.tested.first}, below {found.tested.end})'
                   for found in installed(package) if not found.is_tested]
-    return lines
+    return lines + [f"{name} (mmpretrain's models cannot be imported with it)" for name in breaking()]
 
 
 def warn_untested() -> None:

@@ -9,7 +9,7 @@ import sys
 
 from packaging.version import Version
 
-from mmscalenet.compat import OPTIONAL, PACKAGES, PYTHON, installed, untested
+from mmscalenet.compat import BREAKING, OPTIONAL, PACKAGES, PYTHON, breaking, installed, untested
 
 #: The torch from which on mmcv's ops compile as C++20 alone, for which its setup does not ask.
 CPP20 = Version('2.13')
@@ -29,7 +29,12 @@ import os, torch
 names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 print(', '.join(names) or f'no GPU; CPU with {os.cpu_count()} cores, {torch.get_num_threads()} threads used')
 """
-MMSCALENET = """
+MMSCALENET = f"""
+from importlib import import_module
+from importlib.util import find_spec
+for library in {OPTIONAL}:
+    if find_spec(library):
+        import_module(library + '.models')
 import mmscalenet
 from mmengine.registry import MODELS
 print(mmscalenet.__version__, 'with', MODELS.get('mmscalenet.ScaleNetDeiT').__name__, 'and',
@@ -53,6 +58,13 @@ def install_command(package: str) -> str:
                     f'tar -xzf {source}.tar.gz; sed -i s/std=c++17/std=c++20/ {source}/setup.py; {install} ./{source}')
         return f'{needed}; {install} --no-binary {distribution} {pinned}'
     return f'{PIP} install "{distribution}>={tested.first},<{tested.end}"'
+
+
+def models_command() -> str:
+    """What cures models that cannot be imported."""
+    if breaking():
+        return f'{PIP} install ' + ' '.join(f'"{name}<{first}"' for name, first in BREAKING.items())
+    return 'make install, or pip install of its folder or wheel'
 
 
 def run(code: str) -> tuple[bool, str]:
@@ -133,7 +145,7 @@ def main() -> int:
     if works['torch'] and works['mmcv']:
         doctor.check('mmcv.ops', OPS, install_command('mmcv'))
     if works['torch'] and works['mmengine'] and works['mmcv']:
-        doctor.check('mmscalenet', MMSCALENET, 'make install, or pip install of its folder or wheel')
+        doctor.check('mmscalenet', MMSCALENET, models_command())
     for line in untested():
         doctor.say('warning', f'not tested with {line}')
     print('everything needed works' if not doctor.problems else f'{doctor.problems} problem(s), see above')

@@ -77,6 +77,17 @@ def distribution(folder: Path, name: str, version: str) -> None:
     (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
 
 
+def test_a_transformers_that_breaks_mmpretrain(first_found, capsys):
+    """From 5 on there is not all that mmpretrain's models are made of."""
+    distribution(first_found, 'transformers', '5.0.1')
+    (first_found / 'transformers').mkdir()
+    (first_found / 'transformers/__init__.py').write_text('PreTrainedModel = None\n')
+    assert not doctor.Doctor().check('mmscalenet', doctor.MMSCALENET, doctor.models_command())
+    output = capsys.readouterr().out
+    assert 'PROBLEM: ' in output and f'cure: {doctor.PIP} install "transformers<5"' in output
+    assert compat.untested() == ["transformers 5.0.1 (mmpretrain's models cannot be imported with it)"]
+
+
 def test_both_makers_at_once(first_found, capsys):
     distribution(first_found, 'onedl-mmcv', '2.3.6')
     distribution(first_found, 'mmcv', '2.1.0')
