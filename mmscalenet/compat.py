@@ -55,14 +55,15 @@ def installed(package: str) -> list[Installed]:
 
 
 def breaking() -> list[str]:
-    """Of what is installed, what keeps the libraries' models from being imported: ``transformers 5.0``."""
+    """Of what is installed, what keeps mmpretrain's models from being imported: ``transformers 5.0``."""
     found = []
-    for distribution, first in BREAKING.items():
+    for distribution, first in BREAKING.items() if installed('mmpretrain') else ():
         try:
-            if Version(version(distribution)) >= Version(first):
-                found.append(f'{distribution} {version(distribution)}')
+            there = version(distribution)
         except PackageNotFoundError:
-            pass
+            continue
+        if Version(Version(there).base_version) >= Version(first):
+            found.append(f'{distribution} {there}')
     return found
 
 

@@ -29,18 +29,14 @@ import os, torch
 names = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
 print(', '.join(names) or f'no GPU; CPU with {os.cpu_count()} cores, {torch.get_num_threads()} threads used')
 """
-MMSCALENET = f"""
-from importlib import import_module
-from importlib.util import find_spec
-for library in {OPTIONAL}:
-    if find_spec(library):
-        import_module(library + '.models')
+MMSCALENET = """
 import mmscalenet
 from mmengine.registry import MODELS
 print(mmscalenet.__version__, 'with', MODELS.get('mmscalenet.ScaleNetDeiT').__name__, 'and',
       MODELS.get('mmscalenet.ScaleNetSwin').__name__)
 """
 PIP = f'{sys.executable} -m pip'
+MISSING = re.compile(r"No module named '(\w+)")
 
 
 def install_command(package: str) -> str:
@@ -60,11 +56,8 @@ def install_command(package: str) -> str:
     return f'{PIP} install "{distribution}>={tested.first},<{tested.end}"'
 
 
-def models_command() -> str:
-    """What cures models that cannot be imported."""
-    if breaking():
-        return f'{PIP} install ' + ' '.join(f'"{name}<{first}"' for name, first in BREAKING.items())
-    return 'make install, or pip install of its folder or wheel'
+def command_of_missing(module: str) -> str:
+    return install_command(module) if module in PACKAGES else f'{PIP} install {module}'
 
 
 def run(code: str) -> tuple[bool, str]:
@@ -78,7 +71,7 @@ class Doctor:
     """Prints the findings and counts the problems.
 
     Args:
-        all_work (bool): Whether all packages are known to be importable, so that none is tried on its own.
+        all_work (bool): Whether all packages and models are known to be importable, so that none is tried on its own.
             Defaults to False.
     """
 
@@ -113,7 +106,7 @@ class Doctor:
                          f'{PIP} uninstall -y {both}; {install_command(package)}')
             return False
         works, output = (True, '') if self.all_work else run(f'import {package}')
-        missing = re.search(r"No module named '(\w+)", output)
+        missing = MISSING.search(output)
         if works:
             self.say(package, names or 'there, but not installed by pip')
         elif not found and package in OPTIONAL:
@@ -127,25 +120,41 @@ class Doctor:
                 cure = (install_command(package) if package == 'mmcv' else
                         f'{PIP} install --force-reinstall {found[0].distribution}=={found[0].version}')
             else:
-                cure = install_command(missing[1]) if missing[1] in PACKAGES else f'{PIP} install {missing[1]}'
+                cure = command_of_missing(missing[1])
             self.problem(package, f'{names} cannot be imported: {output}', cure)
         self.reasons.add(output)
         return works
 
+    def check_models(self, libraries: list[str]) -> None:
+        """Whether the models of ``libraries`` can be imported, which needs more than the libraries themselves do."""
+        works, output = (True, '') if self.all_work else run(
+            '; '.join(f'import {library}.models' for library in libraries))
+        missing = MISSING.search(output)
+        if works:
+            self.say('models', f'of {", ".join(libraries)} can be imported')
+        elif breaking():
+            barred = ' '.join(f'"{name}<{first}"' for name, first in BREAKING.items())
+            self.problem('models', f'{output}, by {" and ".join(breaking())}', f'{PIP} install {barred}')
+        else:
+            self.problem('models', output, command_of_missing(missing[1]) if missing else 'make install, or a new '
+                         'environment')
+
 
 def main() -> int:
     """Print the findings and return the exit code: 1 if something needed is broken."""
-    doctor = Doctor(all_work=run(f'import {", ".join(PACKAGES)}')[0])
+    models = [f'{library}.models' for library in OPTIONAL]
+    doctor = Doctor(all_work=run(f'import {", ".join([*PACKAGES, *models])}')[0])
     doctor.say('python', f'{platform.python_version()} at {sys.executable}')
     if sys.version_info[:2] < tuple(map(int, PYTHON[0].split('.'))):
         doctor.problem('python', f'older than {PYTHON[0]}', 'make install PYTHON=/path/to/a/newer/python')
     works = {package: doctor.check_package(package) for package in PACKAGES}
     if works['torch']:
         doctor.check('devices', DEVICES, install_command('torch'))
-    if works['torch'] and works['mmcv']:
-        doctor.check('mmcv.ops', OPS, install_command('mmcv'))
+    if works['torch'] and works['mmcv'] and doctor.check('mmcv.ops', OPS, install_command('mmcv')) and (
+            libraries := [library for library in OPTIONAL if works[library]]):
+        doctor.check_models(libraries)
     if works['torch'] and works['mmengine'] and works['mmcv']:
-        doctor.check('mmscalenet', MMSCALENET, models_command())
+        doctor.check('mmscalenet', MMSCALENET, 'make install, or pip install of its folder or wheel')
     for line in untested():
         doctor.say('warning', f'not tested with {line}')
     print('everything needed works' if not doctor.problems else f'{doctor.problems} problem(s), see above')

@@ -22,7 +22,8 @@ def test_whole_environment(tmp_path):
     assert result.returncode == 0, result.stdout + result.stderr
     for package in compat.PACKAGES:
         assert any(line.startswith(package) for line in result.stdout.splitlines())
-    assert 'ScaleNetDeiT' in result.stdout and 'PROBLEM' not in result.stdout
+    assert 'ScaleNetDeiT' in result.stdout and 'models       of mmpretrain, mmdet, mmseg can be' in result.stdout
+    assert 'PROBLEM' not in result.stdout
 
 
 def test_torch_cannot_be_imported(tmp_path):
@@ -77,15 +78,28 @@ def distribution(folder: Path, name: str, version: str) -> None:
     (info / 'METADATA').write_text(f'Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n')
 
 
-def test_a_transformers_that_breaks_mmpretrain(first_found, capsys):
+@pytest.mark.parametrize('version', ['5.0.0rc1', '5.24.0'])
+def test_a_transformers_that_breaks_mmpretrain(first_found, capsys, version):
     """From 5 on there is not all that mmpretrain's models are made of."""
-    distribution(first_found, 'transformers', '5.0.1')
+    distribution(first_found, 'transformers', version)
     (first_found / 'transformers').mkdir()
     (first_found / 'transformers/__init__.py').write_text('PreTrainedModel = None\n')
-    assert not doctor.Doctor().check('mmscalenet', doctor.MMSCALENET, doctor.models_command())
+    (first_found / 'mmpretrain').mkdir()
+    (first_found / 'mmpretrain/__init__.py').write_text('')
+    (first_found / 'mmpretrain/models.py').write_text('class Text(__import__("transformers").PreTrainedModel): pass')
+    doctor.Doctor().check_models(['mmpretrain'])
     output = capsys.readouterr().out
-    assert 'PROBLEM: ' in output and f'cure: {doctor.PIP} install "transformers<5"' in output
-    assert compat.untested() == ["transformers 5.0.1 (mmpretrain's models cannot be imported with it)"]
+    assert f'PROBLEM: TypeError: NoneType takes no arguments, by transformers {version}' in output
+    assert f'cure: {doctor.PIP} install "transformers<5"' in output
+    assert compat.untested() == [f"transformers {version} (mmpretrain's models cannot be imported with it)"]
+
+
+def test_models_that_need_something_else(first_found, capsys):
+    (first_found / 'mmseg').mkdir()
+    (first_found / 'mmseg/__init__.py').write_text('')
+    (first_found / 'mmseg/models.py').write_text('import ftfy_of_nowhere')
+    doctor.Doctor().check_models(['mmseg'])
+    assert f'cure: {doctor.PIP} install ftfy_of_nowhere' in capsys.readouterr().out
 
 
 def test_both_makers_at_once(first_found, capsys):

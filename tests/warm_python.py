@@ -1,21 +1,26 @@
 """A ``python`` that starts at once: a process that has imported the libraries forks for every command.
 
 The tests start some hundred processes, those of torchrun and Slurm included, and importing takes 5 seconds in each. The
-command that stands for ``python`` sends its arguments, folder, environment and open files here; a fork runs them.
+command that stands for ``python`` sends its arguments, folder, environment and open files here; a fork runs them, and
+is killed when the command is.
 """
 import gc
 import json
 import os
+import random
 import runpy
 import select
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+import numpy
 
 COMMAND = """#!{python} -IS
 import json, os, socket, sys
@@ -72,6 +77,9 @@ def run(connection: socket.socket) -> None:
     os.chdir(folder)
     os.environ.clear()
     os.environ.update(env)
+    threading.Thread(target=die_with, args=[connection], daemon=True).start()
+    random.seed()  # as a process of its own would
+    numpy.random.seed()
     code = 1
     try:
         execute([arg for arg in argv if arg != '-u'])
@@ -89,9 +97,19 @@ def run(connection: socket.socket) -> None:
         os._exit(code)
 
 
+def die_with(connection: socket.socket) -> None:
+    """Ends this process when the command has been killed."""
+    hung_up = select.poll()
+    hung_up.register(connection, 0)
+    hung_up.poll()
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def execute(argv: list[str]) -> None:
     sys.argv = argv[1:] if argv[0] == '-m' else argv
+    sys.path[1:1] = filter(None, os.environ.get('PYTHONPATH', '').split(os.pathsep))
     if argv[0] == '-m':
+        sys.path[0] = os.getcwd()
         runpy.run_module(argv[1], run_name='__main__', alter_sys=True)
     else:
         sys.path[0] = os.path.dirname(os.path.realpath(argv[0]))

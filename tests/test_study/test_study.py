@@ -186,10 +186,10 @@ def test_a_torn_line_is_passed_over(tmp_path, capsys):
 
 
 def test_progress_is_what_was_logged_last(tmp_path):
-    """Also after a kill in the middle of a line, and where a new log has none yet."""
+    """By the run that went on last, also where it was killed in the middle of a line."""
     training = Training(GRIDS['t2_deit_crops']()[1], tmp_path, tmp_path)
     assert training.step() == training.run.first > 0
-    for name, text in (('1', '{"loss": 1.2, "step": 2900}\n{"loss": 1.1, "step": 3000}\n{"loss": 1.0, "st'), ('2', '')):
+    for name, text in (('1', '{"step": 4000}\n'), ('2', '{"lr": 1.2, "step": 2900}\n{"lr": 1.1, "step": 3000}\n{"st')):
         log = training.folder / f'{name}/vis_data/scalars.json'
         log.parent.mkdir(parents=True)
         log.write_text(text)

@@ -1,6 +1,7 @@
 """--depth of the tools other than test.py (that: tests/test_engine/test_depth_hook.py)."""
 import json
 import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,6 @@ def test_benchmark_config(cells):
 
 
 def test_where_there_is_nothing_to_change(shell):
-    result = shell('python', ANALYSIS / 'get_flops.py', ROOT / 'configs/fashion/deit-mini_9e_fashion-mnist.py',
+    result = shell(sys.executable, ANALYSIS / 'get_flops.py', ROOT / 'configs/fashion/deit-mini_9e_fashion-mnist.py',
                    '--depth', 4)
     assert result.returncode == 2 and 'error: --depth needs a config with a ScaleNet backbone' in result.stderr

@@ -2,6 +2,7 @@
 import pickle
 import re
 import shlex
+import sys
 from pathlib import Path
 
 import pytest
@@ -235,7 +236,7 @@ def test_from_another_folder(trained, shell, tool, tmp_path):
     """As a process of its own; the command it prints is right from where it ran."""
     config, checkpoint = trained('cls')
     tools = Path(__file__).resolve().parents[2] / 'tools'
-    result = shell('python', tools / 'grow.py', config, checkpoint.with_name('epoch_2.pth'), '--out', 'a folder')
+    result = shell(sys.executable, tools / 'grow.py', config, checkpoint.with_name('epoch_2.pth'), '--out', 'a folder')
     assert result.returncode == 0, result.stderr
     _, script, *arguments = shlex.split(next(line for line in result.stdout.splitlines() if '--resume ' in line))
     assert (tmp_path / script).resolve() == tools / 'train.py'

@@ -1,5 +1,4 @@
 """Arms against their opponents, paired by seed."""
-from collections import defaultdict
 from dataclasses import dataclass
 from math import sqrt
 from statistics import mean, stdev
@@ -32,9 +31,9 @@ class Arms:
     """The lines of all grids by grid, arm and seed."""
 
     def __init__(self, records: list[dict]) -> None:
-        self.records = defaultdict(dict)
+        self.records: dict[tuple[str, str], dict[int, dict]] = {}
         for record in records:
-            self.records[record['study'], record['arm']][record['seed']] = record
+            self.records.setdefault((record['study'], record['arm']), {})[record['seed']] = record
 
     def of(self, study: str) -> list[str]:
         return [arm for name, arm in self.records if name == study]

@@ -9,7 +9,7 @@ matplotlib.use('Agg')
 
 from matplotlib import pyplot as plt  # noqa: E402
 
-#: Of these, a net for each depth; of the trunk's grid at the largest budget, as their depths 1 and 2.
+#: Arms of the trunk's grid that are the nets of depth 1 and 2.
 OF_THE_TRUNK = {1: 'base', 2: '{way}, 32k steps'}
 
 Values = dict[int, dict[int, float]]  # by depth and seed
@@ -18,22 +18,31 @@ Values = dict[int, dict[int, float]]  # by depth and seed
 def at_depths(arms: Arms, study: str, arm: str, metric: Metric) -> Values:
     """What one net has at every depth at which it was tested."""
     found: Values = {}
-    for seed, record in arms.records[study, arm].items():
+    for seed, record in arms.records.get((study, arm), {}).items():
         for test in record.get('depths', ()):
             found.setdefault(test['depth'], {})[seed] = test[metric.key]
     return found
 
 
 def one_net_a_depth(arms: Arms, study: str, way: str, metric: Metric) -> Values:
-    """Nets of other depths, each trained for the same FLOPs as the elastic one, by the seeds that this has."""
-    elastic = arms.records[study, f'{way}, elastic']
-    trunk = next(iter(elastic.values()))['opponent_study']
+    """Nets of which each was trained for one depth, for the FLOPs of the elastic one."""
+    trunk = next(iter(arms.records[study, f'{way}, elastic'].values()))['opponent_study']
     names = {depth: (trunk, arm.format(way=way)) for depth, arm in OF_THE_TRUNK.items()}
     names |= {int(arm.split(', ')[1]): (study, arm) for arm in arms.of(study)
               if arm.startswith(way) and 'elastic' not in arm}
-    found = {depth: {seed: record['curve'][-1][metric.key] for seed, record in arms.records[name].items()
-                     if seed in elastic} for depth, name in sorted(names.items()) if name in arms.records}
-    return {depth: values for depth, values in found.items() if values}
+    return {depth: {seed: record['curve'][-1][metric.key] for seed, record in arms.records[name].items()}
+            for depth, name in sorted(names.items()) if name in arms.records}
+
+
+def nets(arms: Arms, study: str, way: str, metric: Metric) -> dict[str, Values]:
+    """All that is compared, by the seeds that the elastic net has."""
+    found = {'a net for each depth': one_net_a_depth(arms, study, way, metric),
+             'one elastic net': at_depths(arms, study, f'{way}, elastic', metric),
+             'the net of depth 4': at_depths(arms, study, f'{way}, 4', metric)}
+    seeds = arms.records[study, f'{way}, elastic'].keys()
+    common = {name: {depth: {seed: of_seed[seed] for seed in of_seed if seed in seeds}
+                     for depth, of_seed in values.items()} for name, values in found.items()}
+    return {name: {depth: of_seed for depth, of_seed in values.items() if of_seed} for name, values in common.items()}
 
 
 def means(values: Values) -> dict[int, Estimate]:
@@ -56,14 +65,16 @@ def depth_table(arms: Arms, study: str) -> list[list[str]]:
     rows: dict[str, dict[int, str]] = {}
     for metric in arms.metrics(study):
         for way in ways(arms, study):
-            of_each = one_net_a_depth(arms, study, way, metric)
-            tested = {arm: at_depths(arms, study, arm, metric) for arm in arms.of(study) if arm.startswith(way)}
-            for name, values in {f'{way}, a net for each depth': of_each, **tested}.items():
-                rows[f'{metric.label}: {name}'] = {
-                    depth: f'{point.mean:.{metric.digits}f}' for depth, point in means(values).items()}
-            rows[f'{metric.label}: {way}, elastic against a net for each depth'] = {
-                depth: f'{point.mean:+.{metric.digits}f}' + (f' ± {point.half:.{metric.digits}f}' if point.half else '')
-                for depth, point in differences(tested[f'{way}, elastic'], of_each).items()}
+            compared = nets(arms, study, way, metric)
+            for name, values in compared.items():
+                rows[f'{metric.label}: {way}, {name}'] = {
+                    depth: f'{point.mean:.{metric.digits}f} ({point.count})' for depth, point in means(values).items()}
+            ours = compared.pop('one elastic net')
+            for name, theirs in compared.items():
+                rows[f'{metric.label}: {way}, elastic against {name}'] = {
+                    depth: f'{point.mean:+.{metric.digits}f}' + (
+                        '' if point.half is None else f' ± {point.half:.{metric.digits}f}')
+                    for depth, point in differences(ours, theirs).items()}
     rows = {name: cells for name, cells in rows.items() if cells}
     depths = sorted({depth for cells in rows.values() for depth in cells})
     return [['net', *(f'depth {depth}' for depth in depths)],
@@ -76,21 +87,19 @@ def elastic(arms: Arms, study: str, path: Path) -> None:
     figure, panels = plt.subplots(1, len(metrics), figsize=(1 + 5.5 * len(metrics), 4.5), squeeze=False,
                                   layout='constrained')
     costs = {test['depth']: test['multiply_adds'] / record['batch'] / 1e6 for way in found
-             for record in arms.records[study, f'{way}, elastic'].values() for test in record['depths']}
+             for record in arms.records[study, f'{way}, elastic'].values() for test in record.get('depths', ())}
     for panel, metric in zip(panels[0], metrics, strict=True):
+        ends = []
         for number, way in enumerate(found):
-            for label, style, points in (
-                    (f'{way}: a net for each depth', '--s', means(one_net_a_depth(arms, study, way, metric))),
-                    (f'{way}: one elastic net', '-o', means(at_depths(arms, study, f'{way}, elastic', metric))),
-                    (f'{way}: the net of depth 4', ':^', means(at_depths(arms, study, f'{way}, 4', metric)))):
+            for style, (name, values) in zip(('--s', '-o', ':^'), nets(arms, study, way, metric).items(), strict=True):
+                points = means(values)
                 depths = sorted(points.keys() & costs.keys())
                 panel.errorbar([costs[depth] for depth in depths], [points[depth].mean for depth in depths],
-                               fmt=f'C{number}{style}', capsize=3, label=label,
+                               fmt=f'C{number}{style}', capsize=3, label=f'{way}: {name}',
                                yerr=[points[depth].half or 0 for depth in depths])
-        ends = [value for way in found for values in
-                (one_net_a_depth(arms, study, way, metric), at_depths(arms, study, f'{way}, elastic', metric))
-                for seeds in values.values() for value in seeds.values()]
-        if ends:  # a net that was trained at one depth may be far below at others
+                # a net that was trained at one depth may be far below at others
+                ends += [] if name == 'the net of depth 4' else [points[depth].mean for depth in depths]
+        if ends:
             margin = 0.25 * (max(ends) - min(ends))
             panel.set_ylim(min(ends) - margin, max(ends) + margin)
         panel.set(xlabel='million multiply-adds an image', ylabel=metric.label)

@@ -103,8 +103,8 @@ def tables(arms: Arms, studies: list[str]) -> str:
                          'its best:\n\n' + markdown([['arm', 'best', 'test loss', 'top-1 against', 'test loss against'],
                                                      *rows]))
         if rows := depth_table(arms, study):
-            parts.append('The finished nets, tested at other depths (means over seeds, differences with half of their '
-                         '95 % interval):\n\n' + markdown(rows))
+            parts.append('The finished nets, tested at other depths (means, in brackets of how many seeds; differences '
+                         'paired by seed, with half of their 95 % interval):\n\n' + markdown(rows))
     return '\n\n'.join(parts) + '\n'
 
 

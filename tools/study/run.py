@@ -125,15 +125,17 @@ class Study:
             if time.time() - said > self.say_every:
                 said = time.time()
                 self.say_progress(training)
+        curve, new = training.curve(), run.digest not in self.digests
+        ended = not training.process.returncode and curve and curve[-1]['step'] == run.end
+        tests = training.test() if ended and new and not self.stopped else []
         if self.stopped:
             return
-        curve = training.curve()
-        if training.process.returncode or not curve or curve[-1]['step'] != run.end:
+        if not ended or tests is None:
             self.failed.append(run)
             self.say(f'FAILED {run.name}; the end of {training.folder / "train.log"}:\n{training.log_end()}')
             return
-        record = training.line(*code)
-        if run.digest not in self.digests:  # else it was only needed once more for its checkpoints
+        record = training.line(*code, tests)
+        if new:  # else it was only needed once more for its checkpoints
             lines.append(self.file(run.grid), record)
             self.digests.add(run.digest)
         training.tidy(keep=run.digest in self.parents or run.parent is None)

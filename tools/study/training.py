@@ -94,18 +94,14 @@ class Training:
                 env=os.environ | {'OMP_NUM_THREADS': '1', 'PYTHONPATH': os.pathsep.join(
                     [str(ROOT), *filter(None, [os.environ.get('PYTHONPATH')])])})
 
-    def test(self) -> list[dict]:
-        """What the finished net comes to at each depth at which it is to be tested.
-
-        Raises:
-            RuntimeError: If a test fails.
-        """
+    def test(self) -> list[dict] | None:
+        """What the finished net comes to at each depth at which it is to be tested; None if a test fails."""
         results = []
         for depth in self.run.tested_at:
             folder = self.folder / f'depth_{depth}'
-            if self.call('test.py', folder, self.checkpoint(self.run.end), '--depth', depth).wait():
-                raise RuntimeError(f'{self.run.name} cannot be tested at depth {depth}; the end of its log:\n'
-                                   f'{self.log_end()}')
+            self.process = self.call('test.py', folder, self.checkpoint(self.run.end), '--depth', depth)
+            if self.process.wait():
+                return None
             evaluation = json.loads(max(folder.glob('*/*.json')).read_text())
             results.append(dict(depth=depth, multiply_adds=self.run.costs_at(depth)[0], **measured(evaluation)))
         return results
@@ -121,16 +117,16 @@ class Training:
         return read_lines(self.folder / 'curve.jsonl')
 
     def step(self) -> int:
-        """The last step that it has logged or evaluated; the first one of all if there is none."""
-        logged = [int(step) for log in self.folder.glob('*/vis_data/scalars.json')
-                  for step in re.findall(r'"step": (\d+)}$', log.read_text(), re.MULTILINE)]
-        return max([self.run.first, *logged, *(line['step'] for line in self.curve())])
+        """The last step that it has logged, else evaluated, since it began or went on."""
+        logs = sorted(self.folder.glob('*/vis_data/scalars.json'))
+        logged = re.findall(r'"step": (\d+)}$', logs[-1].read_text(), re.MULTILINE) if logs else []
+        return max([self.run.first, *map(int, logged or [line['step'] for line in self.curve()[-1:]])])
 
     def log_end(self, lines: int = 12) -> str:
         return '\n'.join((self.folder / 'train.log').read_text().splitlines()[-lines:])
 
-    def line(self, commit: str, dirty: bool) -> dict:
-        """The record of the finished run."""
+    def line(self, commit: str, dirty: bool, tests: list[dict]) -> dict:
+        """The record of the finished run, with what ``test`` has given."""
         run, curve = self.run, self.curve()
         return dict(
             study=run.grid, arm=run.arm, family=run.family, seed=run.seed, config=run.config, options=run.options,
@@ -143,7 +139,7 @@ class Training:
             peak_memory=max(line['peak_memory'] or 0 for line in curve) or None,
             curve=[dict(step=line['step'], flops=run.flops_at(line['step']), **measured(line),
                         train_loss=line['train_loss'], wall=line['wall']) for line in curve],
-            **({'depths': self.test()} if run.tested_at else {}))
+            **({'depths': tests} if tests else {}))
 
     def tidy(self, keep: bool) -> None:
         """Deletes what nobody needs once the line is written."""
