@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 help:
 	@echo 'make demo       train a small DeiT, grow it in three ways, compare with the base trained on (under 12 minutes)'
-	@echo 'make test       the tests (13 to 25 minutes); STACK=newest: with the newest torch,'
+	@echo 'make test       the tests (a quarter of an hour); STACK=newest: with the newest torch,'
 	@echo '                STACK=openmmlab: with the original OpenMMLab packages'
 	@echo 'make test-slow  the tests that take minutes each'
 	@echo 'make docs       the documentation as a site, in build/docs'

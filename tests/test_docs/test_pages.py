@@ -10,7 +10,7 @@ from pages import DOCS, Block, Workplace, blocks
 PAGES = [page for page in sorted(DOCS.glob('*.md')) if blocks(page)]
 LANGUAGES = {'bash', 'python'}
 #: Pages with more than three trainings.
-LONG = ('depth', 'mask_rcnn_coco', 'upernet_ade20k')
+LONG = ('depth', 'mask_rcnn_coco', 'own_config', 'own_data', 'upernet_ade20k')
 #: What a command is recognised by -> what it prints when it has done what it is there for.
 DONE = {
     r'(train|test)\.(py|sh)\b(?!.*--no-validate).*(mask_rcnn|fruit)': 'coco/bbox_mAP: ',

@@ -139,6 +139,7 @@ def test_mpi_without_gpu(joint_gradients, two_steps, write_config, python, tmp_p
     assert_same_gradients(joint_gradients, gradients(tmp_path / 'work_dirs/tiny/epoch_2.pth'))
 
 
+@pytest.mark.slow
 def test_a_killed_process(cls_fields, write_config, shell, tmp_path):
     """As where memory runs out: the other does not wait for it for ever, and the training can go on."""
     command = ['bash', TOOLS / 'dist_train.sh', write_config(cls_fields), 2, '--no-validate', '--cfg-options']
