@@ -21,7 +21,12 @@ model = dict(
         with_cls_token=False,
         out_type='featmap',
         init_cfg=dict(type='Pretrained', checkpoint=checkpoint)),
-    neck=dict(_delete_=True, type='mmscalenet.SimpleFeaturePyramid', in_channels=[128], out_channels=64))
+    neck=dict(_delete_=True, type='mmscalenet.SimpleFeaturePyramid', in_channels=[128], out_channels=64),
+    # of patches of 8 the pyramid's maps have half of the strides that mmdet's heads expect
+    rpn_head=dict(anchor_generator=dict(strides=[2, 4, 8, 16, 32])),
+    roi_head=dict(
+        bbox_roi_extractor=dict(featmap_strides=[2, 4, 8, 16], finest_scale=14),
+        mask_roi_extractor=dict(featmap_strides=[2, 4, 8, 16])))
 
 data_root = 'data/study_scenes/'
 train_dataloader = dict(

@@ -114,6 +114,18 @@ def test_trains(name):
     assert dtypes == {dtype}
 
 
+@pytest.mark.parametrize('name', [name for name in CONFIGS if 'mask' in name])
+def test_heads_know_the_strides_of_their_maps(name):
+    """Else boxes are looked for at other places than those at which the maps show them, without a word."""
+    model = build(load(name)).eval()
+    size = 256
+    with torch.no_grad():
+        strides = [size // level.shape[-1] for level in model.extract_feat(torch.zeros(1, 3, size, size))]
+    assert [stride[0] for stride in model.rpn_head.anchor_generator.strides] == strides
+    for extractor in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
+        assert list(extractor.featmap_strides) == strides[:len(extractor.featmap_strides)]
+
+
 def _not_run(model: BaseModel) -> tuple[str, ...]:
     """Of a backbone that runs a part of its positions, the names of the others."""
     return tuple(f'backbone.{name}.positions.{p}.' for name, positions in position_lists(model.backbone).items()
