@@ -20,6 +20,7 @@ from .files import WholeFileBackend
 from .hooks import (
     DataAgreementHook,
     DetectionLabelHook,
+    DetectionStrideHook,
     ExactResumeHook,
     MissedValidationHook,
     SegmentationLabelHook,
@@ -88,7 +89,7 @@ def build_runner(cfg: Config, testing: bool = False) -> Runner:
     for kind in () if testing else (ExactResumeHook, MissedValidationHook):
         if not any(isinstance(hook, kind) for hook in runner.hooks):
             runner.register_hook(kind())
-    label_hooks = dict(mmdet=DetectionLabelHook, mmseg=SegmentationLabelHook)
-    if cfg.get('default_scope') in label_hooks:
-        runner.register_hook(label_hooks[cfg.default_scope]())
+    for kind in dict(mmdet=[DetectionLabelHook, DetectionStrideHook], mmseg=[SegmentationLabelHook]).get(
+            cfg.get('default_scope'), ()):
+        runner.register_hook(kind())
     return runner

@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .adapters import Adapter
 from .blocks import Branches, Split, kind_of
-from .recompute import LIGHT, InputOfLinear, cheap_recomputed
+from .recompute import LIGHT, InputOfLinear, Sum, cheap_recomputed
 
 
 class Position(BaseModule):
@@ -51,6 +51,7 @@ class Position(BaseModule):
         self.kind: Split | Branches | None = kind_of(block)
         self.with_cp = with_cp
         self.copied = InputOfLinear() if with_cp == LIGHT else nn.Identity()
+        self.sum = Sum()
         self.drop_path = DropPath(drop_path)
         self.adapter = adapter
         #: Given the attention, its input and its own ``hw_shape``, runs the one on the other, e.g. within windows.
@@ -162,7 +163,7 @@ class Position(BaseModule):
         # mmseg's ViT, which does not drop, projects three copies of its input
         out = attention(self.copied(h) if split.drops_attention else h, *args)
         out = out if factors is None else factors[0] * out
-        x = x + (self.drop_path(out) if split.drops_attention else out)
+        x = self.sum(x, self.drop_path(out) if split.drops_attention else out)
         h = norm2(x)
         out = ffn(self.copied(h))
         if factors is not None:

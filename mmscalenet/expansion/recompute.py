@@ -1,8 +1,10 @@
 """Less kept for the backward pass: what norms and activations give is computed again where it is cheap.
 
 A linear layer keeps its input. Behind a norm or an activation that is a second copy of what the norm or the activation
-keeps itself: of an FFN's 4 C and 4 C numbers a token, and of a norm's C and C, one half each can go. As in "activation
-checkpointing" (arXiv 1604.06174), but of single functions, so that no matrix product runs twice.
+keeps itself: of an FFN's 4 C and 4 C numbers a token, and of a norm's C and C, one half each can go. Under mixed
+precision goes what is in float32 and was in 16 bits just before: the sum of a block's input and its attention, and what
+a norm reads. As in "activation checkpointing" (arXiv 1604.06174), but of single functions, so that no matrix product
+runs twice.
 """
 import weakref
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ from torch.func import functional_call
 
 #: The value of ``with_cp`` that asks for this.
 LIGHT = 'light'
+NORMS = (nn.LayerNorm, nn.GroupNorm)
 #: Activations by any name under which a config may ask for them.
 ACTIVATIONS = (nn.GELU, nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.PReLU, nn.ELU, nn.SiLU, nn.Hardswish, nn.Sigmoid, nn.Tanh)
 
@@ -32,9 +35,26 @@ class InputOfLinear(nn.Module):
         return x if dtype is None or x.dtype is not torch.float32 else x.to(dtype)
 
 
+class Sum(nn.Module):
+    """What a branch is added to, and the branch.
+
+    A module, so that the sum is found: under mixed precision the branch takes half its bytes, and is kept in its place.
+    """
+
+    def forward(self, x: Tensor, branch: Tensor) -> Tensor:
+        return x + branch
+
+
+class Widened(nn.Module):
+    """What a norm reads under mixed precision, where it is given 16 bits."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.float()
+
+
 def is_cheap(module: nn.Module) -> bool:
-    """Whether it is a norm, an activation, or a mere copy of tokens: little work for a number, and nothing random."""
-    return isinstance(module, (nn.LayerNorm, nn.GroupNorm, InputOfLinear, *ACTIVATIONS)) or getattr(
+    """Whether it is a norm, an activation, a sum or a mere copy: little work for a number, and nothing random."""
+    return isinstance(module, (*NORMS, *ACTIVATIONS, InputOfLinear, Sum)) or getattr(
         module, 'only_moves', False)
 
 
@@ -63,15 +83,23 @@ def cheap_recomputed(*parts: nn.Module) -> Iterator[None]:
     Gradients are the same bit by bit.
     """
     given: dict[int, tuple[weakref.ref, _Recipe]] = {}  # address -> what is there, and how to make it again
+    read: list[Tensor] = []  # by the norm that runs
+
+    def begin(norm: nn.Module, inputs: tuple) -> None:
+        read.append(inputs[0].detach())
 
     def note(module: nn.Module, inputs: tuple, options: dict, output: Tensor) -> None:
+        read.clear()
+        if isinstance(module, Sum) and inputs[1].element_size() == output.element_size():
+            return  # nothing saved
         if output.requires_grad and output is not inputs[0]:
             # with the tensors it has at this moment: an adapter may have put others in the place of the block's
-            recipe = _Recipe(module, dict(module.named_parameters()), pack(inputs[0].detach()), inputs[1:], options,
+            first, *rest = (value.detach() if isinstance(value, Tensor) else value for value in inputs)
+            recipe = _Recipe(module, dict(module.named_parameters()), known(first), tuple(rest), options,
                              _autocast_dtype(output.device.type), output.shape)
             given[output.data_ptr()] = weakref.ref(output), recipe
 
-    def pack(tensor: Tensor) -> Tensor | _Recipe:
+    def known(tensor: Tensor) -> Tensor | _Recipe:
         reference, recipe = given.get(tensor.data_ptr(), (None, None))
         origin = None if reference is None else reference()
         if origin is None or origin.data_ptr() != tensor.data_ptr() or origin.numel() != tensor.numel() \
@@ -79,11 +107,17 @@ def cheap_recomputed(*parts: nn.Module) -> Iterator[None]:
             return tensor
         return recipe._replace(shape=tensor.shape)
 
+    def pack(tensor: Tensor) -> Tensor | _Recipe:
+        if read and tensor.shape == read[0].shape and tensor.element_size() > read[0].element_size():
+            return _Recipe(Widened(), {}, known(read[0]), (), {}, None, tensor.shape)
+        return known(tensor)
+
     def unpack(kept: Tensor | _Recipe) -> Tensor:
         return kept if isinstance(kept, Tensor) else kept()
 
     modules = {module for part in parts for module in part.modules() if is_cheap(module)}
     handles = [module.register_forward_hook(note, with_kwargs=True) for module in modules]
+    handles += [module.register_forward_pre_hook(begin) for module in modules if isinstance(module, NORMS)]
     try:
         with saved_tensors_hooks(pack, unpack):
             yield

@@ -74,9 +74,8 @@ SWIN = ScaleNetSwin, dict(base='mmdet.SwinTransformer')
 @pytest.mark.parametrize('model, dtype, share', [
     (DEIT, None, 0.70), (SWIN, None, 0.70),
     # slow where a processor does not multiply in it
-    pytest.param(DEIT, torch.bfloat16, 0.70, marks=pytest.mark.slow),
-    # its stream is bfloat16, of which every norm keeps a copy in float32
-    pytest.param(SWIN, torch.bfloat16, 0.74, marks=pytest.mark.slow)
+    pytest.param(DEIT, torch.bfloat16, 0.65, marks=pytest.mark.slow),
+    pytest.param(SWIN, torch.bfloat16, 0.65, marks=pytest.mark.slow)
 ], ids=['deit-float32', 'swin-float32', 'deit-bfloat16', 'swin-bfloat16'])
 def test_keeps_a_part_of_what_the_twin_keeps(model, dtype, share):
     """The unshared net of the same depth, which has no adapters; DeiT-S and Swin-T, scale 2."""

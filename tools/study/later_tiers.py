@@ -39,15 +39,18 @@ def elastic(family: str, seed: int) -> list[Run]:
 
 def dials(family: str, seed: int) -> list[Run]:
     """What each option adds to sharing alone where that pays: at half of the largest budget of ``confirmation``."""
-    arms = Arms(f't2_{family}_dials', f'crops_{family}', seed, trunk_grid=f't2_{family}_crops', warmup=0.0125)
+    arms = Arms(f't2_{family}_dials', f'crops_{family}', seed, warmup=0.0125)
+    part = dict(until=0.5, decay=0.075)
+    arms.base = replace(arms.base, **part)
     adapters = {name: {f'{B}adapter': dict(**adapter, _delete_=True)} for name, adapter in (
         ('LoRA', dict(type='LoRA', rank=8)), ('wide adapters', dict(type='ParallelAdapter', ratio=1.)),
         ('adapters, their lr x10', dict(type='ParallelAdapter')))}
     adapters['adapters, their lr x10'] |= {KEYS: dict(adapter=dict(lr_mult=10.))}
     options = {'adapters, gate 0': GATED, 'inject': INJECT, '1/N': PART, 'own norms': {f'{B}unshare': 'norms'},
                **adapters}
-    return [arms.fork(arm, SHARED | changed, at=FORK / 2, until=0.5, decay=0.075, opponent='shared, 16k steps')
-            for arm, changed in options.items()]
+    return [arms.base, arms.fork('shared', SHARED, at=FORK / 2, **part),
+            *(arms.fork(arm, SHARED | changed, at=FORK / 2, **part, opponent='shared')
+              for arm, changed in options.items())]
 
 
 def dense(family: str, seed: int) -> list[Run]:
