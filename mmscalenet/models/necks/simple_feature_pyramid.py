@@ -27,9 +27,9 @@ class SimpleFeaturePyramid(BaseModule):
                   ->                   1x1, 3x3 -> stride 16
                   -> max-pool       -> 1x1, 3x3 -> stride 32 -> max-pool -> stride 64 ...
 
-    Of a transformer with patches of P pixels all strides are P / 16 times these, which nobody tells the heads: set
-    ``strides`` of the RPN's ``anchor_generator`` and ``featmap_strides`` of the RoI extractors, or they look for boxes
-    at other places than the maps show them.
+    Of a transformer with patches of P pixels all strides are P / 16 times these, which the heads have to be told:
+    ``strides`` of the RPN's ``anchor_generator`` and ``featmap_strides`` of the RoI extractors. Training is refused
+    where they are not (:class:`~mmscalenet.engine.hooks.DetectionStrideHook`).
 
     Args:
         in_channels (int | Sequence[int]): Channels C of the map; a sequence, as FPN takes, must hold one.
