@@ -21,6 +21,8 @@ def step(model: torch.nn.Module, x: torch.Tensor, dtype: torch.dtype | None = No
     """Outputs and gradients of a training step."""
     torch.manual_seed(3)
     model.train()
+    if dtype is not None:
+        layer_norm_in_float32()  # as in a training with --amp
     with torch.autocast('cpu', dtype, enabled=dtype is not None):
         outputs = flatten(model(x))
     sum(out.float().square().mean() for out in outputs).backward()
@@ -79,7 +81,7 @@ SWIN = ScaleNetSwin, dict(base='mmdet.SwinTransformer')
 ], ids=['deit-float32', 'swin-float32', 'deit-bfloat16', 'swin-bfloat16'])
 def test_keeps_a_part_of_what_the_twin_keeps(model, dtype, share):
     """The unshared net of the same depth, which has no adapters; DeiT-S and Swin-T, scale 2."""
-    layer_norm_in_float32()  # as in a training with --amp
+    layer_norm_in_float32()
     cls, arguments = model
     light = kept(cls(scale=2, with_cp='light', **arguments), dtype)
     assert light < share * kept(cls(scale=2, share=False, adapter=None, **arguments), dtype)
