@@ -3,9 +3,9 @@
     python tools/grow.py work_dirs/mask-rcnn_swin-t work_dirs/mask-rcnn_swin-t/epoch_12.pth --scale 2 --out grown
     python tools/grow.py CONFIG CHECKPOINT --scale 16/12 --options layer_map=middle_cycle core=4,7 gate=1/N --out DIR
 
-The config inherits from the one given, or from the one that a work directory holds, and changes the backbone alone; the
-checkpoint beside it holds the whole model, heads too, and what the run's optimizer knew of it. Both can lie anywhere.
-Nothing is overwritten.
+The config inherits from the one given, or from the one that a work directory holds, and changes the backbone alone, and
+with ``gate`` or ``inject`` the rate of their factors; the checkpoint beside it holds the whole model, heads too, and
+what the run's optimizer knew of it. Both can lie anywhere. Nothing is overwritten.
 """
 import argparse
 import os

@@ -15,6 +15,9 @@ from .errors import UsageError
 TWINS = {'SwinTransformer': 'ScaleNetSwin', 'VisionTransformer': 'ScaleNetDeiT',
          'DistilledVisionTransformer': 'ScaleNetDeiT'}
 
+#: Constructors of optimizers for which ``custom_keys`` means what it does in mmengine.
+READ_CUSTOM_KEYS = ('DefaultOptimWrapperConstructor', 'LayerDecayOptimWrapperConstructor')
+
 
 def scalenet_options(cfg: Config) -> dict[str, str]:
     """What makes the backbone of a config a ScaleNet; nothing if it is one.
@@ -66,7 +69,8 @@ def read_base(path: str) -> Config:
 def grown_settings(cfg: Config, options: dict) -> dict:
     """What a config that inherits from ``cfg`` has to say for its backbone to be grown.
 
-    Files that the model would be initialised from are left out: a grown checkpoint holds all of it.
+    Files that the model would be initialised from are left out: a grown checkpoint holds all of it. Gates get a rate of
+    their own (see :func:`factor_rates`).
 
     Args:
         cfg (Config): The config of the base, of any of the three libraries.
@@ -93,6 +97,8 @@ def grown_settings(cfg: Config, options: dict) -> dict:
         model=dict(backbone=grows | options))
     # what a work directory's config says of its own run; a new run would write into that folder
     settings |= {key: value for key, value in (('work_dir', None), ('resume', False)) if cfg.get(key)}
+    if rates := factor_rates(cfg, options):
+        settings['optim_wrapper'] = dict(paramwise_cfg=dict(custom_keys=rates))
     settings['custom_imports']['imports'] = list(dict.fromkeys(settings['custom_imports']['imports']))
     for keys in initialised(cfg.model):
         part = settings['model']
@@ -100,6 +106,27 @@ def grown_settings(cfg: Config, options: dict) -> dict:
             part = part.setdefault(key, {})
         part[keys[-1]] = None
     return settings
+
+
+def factor_rates(cfg: Config, options: dict) -> dict[str, dict]:
+    """What the optimizer of a config has to be told for gates and the factors of ``inject``, by parts of their names.
+
+    Those that start at 0 hardly open at the rate of weights, and none is to decay towards 0. Nothing where the config
+    has no optimizer, names them itself, or makes groups in a way of its own.
+    """
+    optim_wrapper = cfg.get('optim_wrapper') or {}
+    made_by = full_type(dict(type=optim_wrapper.get('constructor') or 'DefaultOptimWrapperConstructor'))
+    if not optim_wrapper or made_by.rpartition('.')[2] not in READ_CUSTOM_KEYS:
+        return {}
+    known = (optim_wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}
+    # mmengine refuses a factor of a decay that there is none of
+    decay = {} if optim_wrapper.get('optimizer', {}).get('weight_decay') is None else dict(decay_mult=0.)
+    gate, rates = options.get('gate'), {}
+    if gate is not None:
+        rates['gate'] = decay if gate == '1/N' else dict(lr_mult=10.) | decay
+    if options.get('inject'):
+        rates['inject'] = dict(lr_mult=10.) | decay
+    return {name: rate for name, rate in rates.items() if rate and not any(name in key for key in known)}
 
 
 def initialised(part: dict, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

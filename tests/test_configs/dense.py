@@ -23,7 +23,7 @@ def _narrow_heads(config: dict) -> None:
 def _narrow_backbone(backbone: dict) -> None:
     """An eighth of the width on a small image; depth, layer map and all else as in the config."""
     if 'arch' in backbone:
-        heads = dict(small=6, base=12)[backbone.arch.removeprefix('deit-')]
+        heads = dict(small=6, base=12)[backbone.arch.rpartition('-')[2]]
         backbone.arch = dict(embed_dims=heads * SHRINK, num_layers=12, num_heads=heads,
                              feedforward_channels=heads * SHRINK)
     else:

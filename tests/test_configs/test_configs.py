@@ -89,7 +89,7 @@ def batch(cfg: Config) -> dict:
 
 
 # that of DINOv2 has 22 M parameters
-@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.slow] * ('dinov2' in name))
+@pytest.mark.parametrize('name', [pytest.param(name, marks=[pytest.mark.slow] * ('study/dinov2' in name))
                                   for name in CONFIGS])
 def test_trains(name):
     cfg = load(name)
@@ -118,9 +118,9 @@ def test_trains(name):
 def test_heads_know_the_strides_of_their_maps(name):
     """Else boxes are looked for at other places than those at which the maps show them, without a word."""
     model = build(load(name)).eval()
-    size = 256
+    size = 448  # a multiple of 32 patches of 14, and of 64
     with torch.no_grad():
-        strides = [size // level.shape[-1] for level in model.extract_feat(torch.zeros(1, 3, size, size))]
+        strides = [size / level.shape[-1] for level in model.extract_feat(torch.zeros(1, 3, size, size))]
     assert [stride[0] for stride in model.rpn_head.anchor_generator.strides] == strides
     for extractor in (model.roi_head.bbox_roi_extractor, model.roi_head.mask_roi_extractor):
         assert list(extractor.featmap_strides) == strides[:len(extractor.featmap_strides)]
@@ -163,20 +163,21 @@ def test_dense_config_is_what_its_name_says(name):
     """Scale, checkpointing, mixed precision; and it starts, in so many words, from the file of just this base."""
     cfg = load(name)
     backbone = cfg.model.backbone
-    family = 'swin' if 'swin' in name else 'deit'
+    family = re.search('swin|dinov2|$', name)[0] or 'deit'
     size = re.search('tiny|small|base|$', name)[0] or dict(swin='tiny', deit='small')[family]
     parent = parent_of(backbone)
     given = {key: value.default for key, value in inspect.signature(parent).parameters.items()} | dict(backbone)
-    zoo = dict(swin=SwinTransformer, deit=VisionTransformer)[family].arch_zoo
-    arch = zoo[size if family == 'swin' else f'deit-{size}']
+    zoo = (SwinTransformer if family == 'swin' else VisionTransformer).arch_zoo
+    arch = zoo[size if family == 'swin' else f'{family}-{size}']
     given |= zoo[given['arch']] if 'arch' in given else dict(
         feedforward_channels=given['mlp_ratio'] * given['embed_dims'])
     assert {key: given[key] for key in arch} == arch
 
-    file = dict(swin=f'swin_{size}_patch4_window7_224.pth', deit=f'deit-{size}_pt-')[family]
+    file = dict(swin=f'swin_{size}_patch4_window7_224.pth', deit=f'deit-{size}_pt-',
+                dinov2=f'dinov2_vit{size[0]}14_pretrain.pth')[family]
     assert f'/{file}' in backbone.init_cfg.checkpoint
     assert backbone.init_cfg.checkpoint == visible_checkpoint(ROOT / name)
-    assert family == 'deit' or backbone.window_size == 7
+    assert family != 'swin' or backbone.window_size == 7
     assert backbone.scale == (1 if '-x1_' in name else 2)
     assert backbone.get('with_cp', False) == ('checkpointing' in name)
     dtype = re.search('bf16|fp16|$', name)[0]

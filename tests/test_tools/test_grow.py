@@ -13,7 +13,7 @@ from test_new_style_config import CONFIG
 from test_train_options import refused
 from test_unsafe_checkpoints import Attack
 
-from mmscalenet.engine.grown_config import read_base
+from mmscalenet.engine.grown_config import factor_rates, read_base
 
 #: Keys of the tiny models' own backbones, with which a plain parent is built.
 PARENTS = dict(cls='VisionTransformer', det='SwinTransformer', seg='SwinTransformer')
@@ -67,6 +67,7 @@ def test_it_starts_as_the_base_and_trains_on(task, trained, tool, tmp_path, caps
     assert sorted(path.name for path in Path('new').iterdir()) == ['grown']
     grown, weights = Path(f'new/grown/base_{task}_grown.py'), Path(f'new/grown/base_{task}_grown.pth')
     assert len(grown.read_text().splitlines()) < 12
+    assert Config.fromfile(grown).optim_wrapper.paramwise_cfg.custom_keys == dict(gate=dict(lr_mult=10.))
     after = predictions(tool, grown, weights)
     assert len(before) > 1
     assert_same(before, after)
@@ -87,9 +88,32 @@ def test_options_and_a_moved_folder(trained, tool, tmp_path):
     backbone = cfg.model.backbone
     assert (backbone.type, backbone.scale, list(backbone.core), backbone.gate, backbone.adapter) \
         == ('mmscalenet.ScaleNetDeiT', 1.5, [1, 1], '1/N', None)
+    assert 'paramwise_cfg' not in cfg.optim_wrapper  # a gate that starts above 0 opens at any rate
     assert Path(cfg.load_from).samefile('grown/deeper.pth')
     Path('grown').rename('moved')
     assert Path(Config.fromfile('moved/deeper.py').load_from).samefile('moved/deeper.pth')
+
+
+@pytest.mark.parametrize('changed, rates', [
+    (dict(), dict(gate=dict(lr_mult=10.), inject=dict(lr_mult=10.))),  # mmengine refuses a factor of no decay
+    (dict(optimizer=dict(weight_decay=0.1), constructor='mmscalenet.LayerDecayOptimWrapperConstructor',
+          paramwise_cfg=dict(custom_keys={'.gate': dict(lr_mult=3.)})), dict(inject=dict(lr_mult=10., decay_mult=0.))),
+    (dict(constructor='LearningRateDecayOptimWrapperConstructor'), {}),  # reads no custom_keys
+])
+def test_rates_of_gates_and_of_what_is_added_again(changed, rates, cls_fields):
+    cfg = Config(cls_fields)
+    cfg.merge_from_dict(dict(optim_wrapper=changed))
+    assert factor_rates(cfg, dict(gate=0., inject=True)) == rates
+    assert factor_rates(cfg, dict(layer_map='cyclic')) == {}
+
+
+def test_rates_of_sub_steps(cls_fields):
+    cfg = Config(cls_fields)
+    assert factor_rates(cfg, dict(gate='1/N')) == {}
+    cfg.optim_wrapper.optimizer.weight_decay = 0.05
+    assert factor_rates(cfg, dict(gate='1/N')) == dict(gate=dict(decay_mult=0.))
+    del cfg.optim_wrapper
+    assert factor_rates(cfg, dict(gate=0.)) == {}
 
 
 def test_a_base_that_is_a_scalenet_gets_adapters_unless_told_otherwise(cls_fields, write_config, tool, tmp_path):
