@@ -22,7 +22,7 @@ import mmscalenet
 from mmscalenet.checkpoints import CheckpointError
 from mmscalenet.engine import ResumeError, UsageError, check_checkpoint, one_line_errors, read_config, whole_folder
 from mmscalenet.engine.growing import grow_checkpoint
-from mmscalenet.engine.grown_config import grown_settings, read_base, write_grown
+from mmscalenet.engine.grown_config import factor_rates, grown_settings, read_base, write_grown
 from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
 from mmscalenet.tables import align
 
@@ -94,7 +94,11 @@ def write(args: argparse.Namespace, source: str, base: Config, name: str) -> tup
     """Write the folder, which gets its name when all is in it; the config and what its checkpoint holds."""
     with whole_folder(args.out) as folder:
         config = folder / f'{name}.py'
-        settings = grown_settings(base, expand_options(args)) | dict(load_from=f'{{{{ fileDirname }}}}/{name}.pth')
+        options = expand_options(args)
+        if factor_rates(base, options) is None:
+            print('note: gates and the factors of inject keep the rate that the optimizer of the config gives them; at '
+                  'that of weights they hardly open.', file=sys.stderr)
+        settings = grown_settings(base, options) | dict(load_from=f'{{{{ fileDirname }}}}/{name}.pth')
         settings |= dict(trusted=True) if args.trusted else {}
         write_grown(config, source if '::' in source else os.path.relpath(source, folder), settings)
         cfg = read_config(str(config))

@@ -1,5 +1,6 @@
 """The config of a net grown from that of another."""
 import os
+import re
 from collections.abc import Iterator
 from fractions import Fraction
 from importlib import import_module
@@ -97,8 +98,8 @@ def grown_settings(cfg: Config, options: dict) -> dict:
         model=dict(backbone=grows | options))
     # what a work directory's config says of its own run; a new run would write into that folder
     settings |= {key: value for key, value in (('work_dir', None), ('resume', False)) if cfg.get(key)}
-    if rates := factor_rates(cfg, options):
-        settings['optim_wrapper'] = dict(paramwise_cfg=dict(custom_keys=rates))
+    if said := factor_rates(cfg, options):
+        settings['optim_wrapper'] = said
     settings['custom_imports']['imports'] = list(dict.fromkeys(settings['custom_imports']['imports']))
     for keys in initialised(cfg.model):
         part = settings['model']
@@ -108,25 +109,47 @@ def grown_settings(cfg: Config, options: dict) -> dict:
     return settings
 
 
-def factor_rates(cfg: Config, options: dict) -> dict[str, dict]:
-    """What the optimizer of a config has to be told for gates and the factors of ``inject``, by parts of their names.
+def factor_rates(cfg: Config, options: dict) -> dict | None:
+    """What the ``optim_wrapper`` of a config has to say of gates and of the factors of ``inject``.
 
-    Those that start at 0 hardly open at the rate of weights, and none is to decay towards 0. Nothing where the config
-    has no optimizer, names them itself, or makes groups in a way of its own.
+    Those that start at 0 hardly open at the rate of weights, and no gate is to decay towards 0.
+
+    Args:
+        cfg (Config): The config of the base.
+        options (dict): Options of :func:`mmscalenet.expand` by their names, beside those in the config.
+
+    Returns:
+        dict | None: Nothing to say is {}. None where it cannot be said: the config has rates of its own for gates or
+            for the backbone, or optimizers that are made in a way of their own.
     """
-    optim_wrapper = cfg.get('optim_wrapper') or {}
-    made_by = full_type(dict(type=optim_wrapper.get('constructor') or 'DefaultOptimWrapperConstructor'))
-    if not optim_wrapper or made_by.rpartition('.')[2] not in READ_CUSTOM_KEYS:
-        return {}
-    known = (optim_wrapper.get('paramwise_cfg') or {}).get('custom_keys') or {}
-    # mmengine refuses a factor of a decay that there is none of
-    decay = {} if optim_wrapper.get('optimizer', {}).get('weight_decay') is None else dict(decay_mult=0.)
-    gate, rates = options.get('gate'), {}
-    if gate is not None:
-        rates['gate'] = decay if gate == '1/N' else dict(lr_mult=10.) | decay
+    options = dict(cfg.model.backbone) | options
+    keys = {}
+    if options.get('gate') is not None:
+        keys['.gate'] = {} if options['gate'] else dict(lr_mult=10.)
     if options.get('inject'):
-        rates['inject'] = dict(lr_mult=10.) | decay
-    return {name: rate for name, rate in rates.items() if rate and not any(name in key for key in known)}
+        keys['.inject'] = dict(lr_mult=10.)
+    optim_wrapper = cfg.get('optim_wrapper')
+    if not keys or not optim_wrapper:
+        return {}
+    optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
+    constructor = optimizer and (optim_wrapper.get('constructor') or 'DefaultOptimWrapperConstructor')
+    if not isinstance(optimizer, dict) or isinstance(constructor, dict) \
+            or full_type(dict(type=constructor)).rpartition('.')[2] not in READ_CUSTOM_KEYS:
+        return None
+    paramwise = optim_wrapper.get('paramwise_cfg') or {}
+    known = paramwise.get('custom_keys') or {}
+    # the longest key that is in a name counts
+    if 'gate_lr_mult' in paramwise or any(re.search(r'backbone|positions|\b(gate|inject)\b', key) for key in known):
+        return None
+    if optimizer.get('weight_decay') is not None:  # mmengine refuses a factor of a decay that there is none of
+        keys = {name: rates | dict(decay_mult=0.) for name, rates in keys.items()}
+    keys = {name: rates for name, rates in keys.items() if rates}
+    if not keys:
+        return {}
+    # in the place of a None, with which nothing is merged
+    whole = dict(_delete_=True)
+    said = dict(custom_keys=keys | (whole if 'custom_keys' in paramwise and not known else {}))
+    return dict(paramwise_cfg=said | (whole if 'paramwise_cfg' in optim_wrapper and not paramwise else {}))
 
 
 def initialised(part: dict, keys: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:

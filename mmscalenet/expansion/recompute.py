@@ -63,6 +63,7 @@ class _Recipe(NamedTuple):
     module: nn.Module
     tensors: dict[str, Tensor]
     source: 'Tensor | _Recipe'
+    version: int | None
     rest: tuple
     options: dict
     autocast: torch.dtype | None
@@ -70,6 +71,9 @@ class _Recipe(NamedTuple):
 
     def __call__(self) -> Tensor:
         source = self.source if isinstance(self.source, Tensor) else self.source()
+        if isinstance(self.source, Tensor) and source._version != self.version:
+            raise RuntimeError(f"with_cp='{LIGHT}' cannot make again what {type(self.module).__name__} gave: its input "
+                               'has been changed in place since. Take with_cp=True or False.')
         mixed = dict(dtype=self.autocast, enabled=self.autocast is not None, cache_enabled=False)
         with torch.no_grad(), torch.autocast(source.device.type, **mixed):
             out = functional_call(self.module, self.tensors, (source, *self.rest), self.options)
@@ -82,7 +86,8 @@ def cheap_recomputed(*parts: nn.Module) -> Iterator[None]:
 
     Gradients are the same bit by bit.
     """
-    given: dict[int, tuple[weakref.ref, _Recipe]] = {}  # address -> what is there, and how to make it again
+    # address -> what is there, its version, which a change in place raises, and how to make it again
+    given: dict[int, tuple[weakref.ref, int, _Recipe]] = {}
     read: list[Tensor] = []  # by the norm that runs
 
     def begin(norm: nn.Module, inputs: tuple) -> None:
@@ -95,35 +100,43 @@ def cheap_recomputed(*parts: nn.Module) -> Iterator[None]:
         if output.requires_grad and output is not inputs[0]:
             # with the tensors it has at this moment: an adapter may have put others in the place of the block's
             first, *rest = (value.detach() if isinstance(value, Tensor) else value for value in inputs)
-            recipe = _Recipe(module, dict(module.named_parameters()), known(first), tuple(rest), options,
-                             _autocast_dtype(output.device.type), output.shape)
-            given[output.data_ptr()] = weakref.ref(output), recipe
+            recipe = _Recipe(module, dict(module.named_parameters()), known(first), first._version, tuple(rest),
+                             options, _autocast_dtype(output.device.type), output.shape)
+            given[output.data_ptr()] = weakref.ref(output), output._version, recipe
 
     def known(tensor: Tensor) -> Tensor | _Recipe:
-        reference, recipe = given.get(tensor.data_ptr(), (None, None))
+        reference, version, recipe = given.get(tensor.data_ptr(), (None, 0, None))
         origin = None if reference is None else reference()
-        if origin is None or origin.data_ptr() != tensor.data_ptr() or origin.numel() != tensor.numel() \
-                or origin.dtype is not tensor.dtype or not tensor.is_contiguous() or not origin.is_contiguous():
+        if origin is None or origin._version != version or not _holds_the_same(origin, tensor):
             return tensor
         return recipe._replace(shape=tensor.shape)
 
     def pack(tensor: Tensor) -> Tensor | _Recipe:
-        if read and tensor.shape == read[0].shape and tensor.element_size() > read[0].element_size():
-            return _Recipe(Widened(), {}, known(read[0]), (), {}, None, tensor.shape)
+        if read and tensor.element_size() > read[0].element_size() and tensor.shape == read[0].shape \
+                and tensor.stride() == read[0].stride():
+            return _Recipe(Widened(), {}, known(read[0]), read[0]._version, (), {}, None, tensor.shape)
         return known(tensor)
 
     def unpack(kept: Tensor | _Recipe) -> Tensor:
         return kept if isinstance(kept, Tensor) else kept()
 
     modules = {module for part in parts for module in part.modules() if is_cheap(module)}
-    handles = [module.register_forward_hook(note, with_kwargs=True) for module in modules]
-    handles += [module.register_forward_pre_hook(begin) for module in modules if isinstance(module, NORMS)]
+    # before any other hook, which may turn an output into another
+    handles = [module.register_forward_hook(note, with_kwargs=True, prepend=True) for module in modules]
+    handles += [module.register_forward_pre_hook(begin) for module in modules
+                if type(module) in NORMS]  # others may read it transposed
     try:
         with saved_tensors_hooks(pack, unpack):
             yield
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _holds_the_same(one: Tensor, two: Tensor) -> bool:
+    """Whether two tensors are one, but for its shape."""
+    return (one.data_ptr(), one.numel(), one.dtype) == (two.data_ptr(), two.numel(), two.dtype) \
+        and one.is_contiguous() and two.is_contiguous()
 
 
 def _autocast_dtype(device: str) -> torch.dtype | None:

@@ -29,6 +29,19 @@ def test_every_variant_has_a_row_against_the_first(tmp_path):
     assert multiply_adds[2] > 1.8 * multiply_adds[1]
 
 
+@pytest.mark.slow
+def test_mixed_precision_keeps_less(tmp_path):
+    kept = []
+    for amp in ([], ['--amp']):
+        done = run('with_cp=False', 'with_cp=light', *amp, out=tmp_path / 'table.md')
+        assert done.returncode == 0, done.stderr
+        rows = [line.split('|') for line in (tmp_path / 'table.md').read_text().splitlines() if line.startswith('| `')]
+        kept.append([float(row[3]) for row in rows])
+    full, half = kept
+    assert all(0.4 < b / a < 0.8 for a, b in zip(full, half, strict=True))
+    assert all(0.5 < light / plain < 0.8 for plain, light in kept)
+
+
 def test_a_setting_without_a_value_is_refused(tmp_path):
     done = run('window_size', out=tmp_path / 'table.md')
     assert done.returncode and 'give key=value' in done.stderr and 'Traceback' not in done.stderr

@@ -1,10 +1,12 @@
 """``with_cp='light'``: norms and activations are made again for the backward pass, and nothing else changes."""
 import gc
+from contextlib import nullcontext
 
 import pytest
 import torch
 from families import FAMILIES, build_family, family_image
 from mmengine.utils import digit_version
+from mmpretrain.models.utils import LayerNorm2d as LN2d
 from parents import PARENTS, build_scalenet, flatten, image, randomise
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 import mmscalenet
 from mmscalenet import ScaleNetDeiT, ScaleNetSwin
 from mmscalenet.engine.optimizers.cpu_amp import layer_norm_in_float32
+from mmscalenet.expansion.recompute import cheap_recomputed
 
 OPTIONS = [dict(), dict(gate='1/N', unshare='norms'), dict(adapter=dict(type='LoRA', rank=2)),
            dict(share=False, adapter=None), dict(inject=True, drop_path_rate=0.3), dict(freeze='base')]
@@ -42,13 +45,62 @@ def test_a_step_is_the_same_bit_by_bit(name, options, dtype):
     assert_same(step(plain, image(), dtype), step(light, image(), dtype))
 
 
+@pytest.mark.parametrize('dtype', [None, torch.bfloat16], ids=['float32', 'bfloat16'])
 @pytest.mark.parametrize('name', FAMILIES)
-def test_every_family(name):
+def test_every_family(name, dtype):
     steps = []
     for with_cp in (False, 'light'):
         torch.manual_seed(0)
         model = mmscalenet.expand(build_family(name), gate=0.5, with_cp=with_cp)
-        steps.append(step(model, family_image(name)))
+        steps.append(step(model, family_image(name), dtype))
+    assert_same(*steps)
+
+
+class InPlace(torch.nn.Module):
+    """A block whose activation changes what its norm gave, and which adds to its own input."""
+
+    def __init__(self, adds: bool) -> None:
+        super().__init__()
+        self.norm, self.relu = torch.nn.LayerNorm(8), torch.nn.ReLU(inplace=True)
+        self.linear, self.adds = torch.nn.Linear(8, 8), adds
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x * 1
+        out = self.linear(self.relu(self.norm(x)))
+        return x.add_(out) if self.adds else x + out
+
+
+def in_place_gradients(adds: bool, light: bool, dtype: torch.dtype) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    block, x = InPlace(adds), torch.randn(4, 8).to(dtype).requires_grad_()
+    with torch.autocast('cpu', torch.bfloat16, enabled=dtype is torch.bfloat16), \
+            cheap_recomputed(block) if light else nullcontext():
+        out = block(x)
+    out.float().square().sum().backward()
+    return [x.grad, *(p.grad for p in block.parameters())]
+
+
+def test_what_an_activation_changes_in_place():
+    assert_same(*(in_place_gradients(False, light, torch.float32) for light in (False, True)))
+
+
+def test_an_input_that_is_changed_in_place_is_refused():
+    layer_norm_in_float32()
+    with pytest.raises(RuntimeError, match='changed in place since. Take with_cp=True or False'):
+        in_place_gradients(True, True, torch.bfloat16)
+
+
+def test_a_norm_that_reads_its_input_transposed():
+    """ConvNeXt's, with maps as wide and as high as they have channels, so that shapes tell nothing."""
+    layer_norm_in_float32()
+    steps = []
+    for light in (False, True):
+        torch.manual_seed(0)
+        norm, x = LN2d(8), torch.randn(2, 8, 8, 8).bfloat16().requires_grad_()
+        with torch.autocast('cpu', torch.bfloat16), cheap_recomputed(norm) if light else nullcontext():
+            out = norm(x)
+        (out.float() * torch.arange(8)).square().sum().backward()
+        steps.append([x.grad, *(p.grad for p in norm.parameters())])
     assert_same(*steps)
 
 

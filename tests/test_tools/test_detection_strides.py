@@ -2,7 +2,13 @@
 import re
 
 import pytest
+from mmengine.config import Config
+from mmengine.registry import MODELS, init_default_scope
 from test_train_options import refused
+from torch import nn
+
+from mmscalenet.engine import UsageError
+from mmscalenet.engine.hooks.detection_stride_hook import check_strides
 
 
 @pytest.fixture
@@ -40,3 +46,31 @@ def test_one_stage_head(plain_fields, write_config, tool, capfd):
     line = refused(tool, capfd, 'train.py', config)
     assert line.endswith('Set model.bbox_head.strides=[3.5, 7, 14, 28, 56].')
     tool('train.py', config, '--no-validate', '--cfg-options', 'model.bbox_head.strides=[3.5,7,14,28,56]')
+
+
+@pytest.fixture
+def build(plain_fields, write_config):
+    """Build the detector, with changes."""
+
+    def build(**changed) -> nn.Module:
+        cfg = Config.fromfile(write_config(plain_fields))
+        cfg.merge_from_dict(dict(model=changed))
+        init_default_scope('mmdet')
+        return MODELS.build(cfg.model)
+
+    return build
+
+
+def test_detector_inside_another_model_and_more_behind_the_pyramid(build):
+    """A teacher and its student; DyHead."""
+    model = build()
+    model.neck = nn.Sequential(model.neck, nn.Identity())
+    with pytest.raises(UsageError, match=r'Set model\.student\.rpn_head\.anchor_generator\.strides=\[3\.5, 7, 14'):
+        check_strides(nn.ModuleDict(dict(student=model)))
+
+
+def test_what_is_right_or_not_known_passes(build):
+    check_strides(build(backbone=dict(patch_size=16, img_size=64)))
+    swin = dict(type='mmscalenet.ScaleNetSwin', scale=1, embed_dims=8, depths=[2, 2, 2], num_heads=[1, 1, 1],
+                strides=(4, 2, 2), out_indices=(2, ), window_size=4, _delete_=True)
+    check_strides(build(backbone=swin, neck=dict(in_channels=[32])))  # its one map has a stride of 16

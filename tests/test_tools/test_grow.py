@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.optim import build_optim_wrapper
 from mmengine.registry import MODELS, init_default_scope
 from test_new_style_config import CONFIG
 from test_train_options import refused
 from test_unsafe_checkpoints import Attack
 
-from mmscalenet.engine.grown_config import factor_rates, read_base
+from mmscalenet.engine.grown_config import factor_rates, read_base, write_grown
 
 #: Keys of the tiny models' own backbones, with which a plain parent is built.
 PARENTS = dict(cls='VisionTransformer', det='SwinTransformer', seg='SwinTransformer')
@@ -67,7 +68,7 @@ def test_it_starts_as_the_base_and_trains_on(task, trained, tool, tmp_path, caps
     assert sorted(path.name for path in Path('new').iterdir()) == ['grown']
     grown, weights = Path(f'new/grown/base_{task}_grown.py'), Path(f'new/grown/base_{task}_grown.pth')
     assert len(grown.read_text().splitlines()) < 12
-    assert Config.fromfile(grown).optim_wrapper.paramwise_cfg.custom_keys == dict(gate=dict(lr_mult=10.))
+    assert Config.fromfile(grown).optim_wrapper.paramwise_cfg.custom_keys == {'.gate': dict(lr_mult=10.)}
     after = predictions(tool, grown, weights)
     assert len(before) > 1
     assert_same(before, after)
@@ -94,26 +95,55 @@ def test_options_and_a_moved_folder(trained, tool, tmp_path):
     assert Path(Config.fromfile('moved/deeper.py').load_from).samefile('moved/deeper.pth')
 
 
-@pytest.mark.parametrize('changed, rates', [
-    (dict(), dict(gate=dict(lr_mult=10.), inject=dict(lr_mult=10.))),  # mmengine refuses a factor of no decay
-    (dict(optimizer=dict(weight_decay=0.1), constructor='mmscalenet.LayerDecayOptimWrapperConstructor',
-          paramwise_cfg=dict(custom_keys={'.gate': dict(lr_mult=3.)})), dict(inject=dict(lr_mult=10., decay_mult=0.))),
-    (dict(constructor='LearningRateDecayOptimWrapperConstructor'), {}),  # reads no custom_keys
+DECAYS = dict(optimizer=dict(weight_decay=0.1))
+OPENS = dict(lr_mult=10., decay_mult=0.)
+
+
+@pytest.mark.parametrize('changed, keys', [
+    (dict(), {'.gate': dict(lr_mult=10.), '.inject': dict(lr_mult=10.)}),  # mmengine refuses a factor of no decay
+    (DECAYS, {'.gate': OPENS, '.inject': OPENS}),
+    (DECAYS | dict(constructor='mmscalenet.LayerDecayOptimWrapperConstructor', paramwise_cfg=dict(
+        norm_decay_mult=0., custom_keys=dict(aggregate=dict(lr_mult=3.)))), {'.gate': OPENS, '.inject': OPENS}),
+    # its own
+    (dict(paramwise_cfg=dict(custom_keys={'.gate': dict(lr_mult=3.)})), None),
+    (dict(constructor='mmscalenet.LayerDecayOptimWrapperConstructor', paramwise_cfg=dict(gate_lr_mult=3.)), None),
+    # would win, being longer
+    (dict(paramwise_cfg=dict(custom_keys=dict(backbone=dict(lr_mult=0.1)))), None),
+    (dict(constructor='LearningRateDecayOptimWrapperConstructor'), None),  # reads no custom_keys
+    (dict(optimizer=None), None),
 ])
-def test_rates_of_gates_and_of_what_is_added_again(changed, rates, cls_fields):
+def test_rates_of_gates_and_of_what_is_added_again(changed, keys, cls_fields):
     cfg = Config(cls_fields)
     cfg.merge_from_dict(dict(optim_wrapper=changed))
-    assert factor_rates(cfg, dict(gate=0., inject=True)) == rates
+    said = factor_rates(cfg, dict(gate=0., inject=True))
+    assert said == (keys and dict(paramwise_cfg=dict(custom_keys=keys)))
     assert factor_rates(cfg, dict(layer_map='cyclic')) == {}
 
 
-def test_rates_of_sub_steps(cls_fields):
+@pytest.mark.parametrize('paramwise', [None, dict(custom_keys=None), dict(custom_keys=dict(head=dict(lr_mult=2.)))])
+def test_the_optimizer_gives_gates_that_rate(paramwise, cls_fields, write_config):
+    cls_fields['optim_wrapper'] |= dict(paramwise_cfg=paramwise)
+    base = write_config(cls_fields)
+    said = factor_rates(Config.fromfile(base), dict(gate=0.))
+    write_grown(base.with_name('grown.py'), base.name, dict(model=dict(backbone=dict(gate=0.)), optim_wrapper=said))
+    cfg = Config.fromfile(base.with_name('grown.py'))
+    init_default_scope('mmpretrain')
+    model = MODELS.build(cfg.model)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
+    fast = {names[group['params'][0]] for group in optimizer.param_groups if group['lr'] == pytest.approx(0.1)}
+    assert fast and fast == {name for name in names.values() if name.endswith('.gate')}
+
+
+def test_rates_of_what_starts_open(cls_fields):
     cfg = Config(cls_fields)
-    assert factor_rates(cfg, dict(gate='1/N')) == {}
-    cfg.optim_wrapper.optimizer.weight_decay = 0.05
-    assert factor_rates(cfg, dict(gate='1/N')) == dict(gate=dict(decay_mult=0.))
-    del cfg.optim_wrapper
-    assert factor_rates(cfg, dict(gate=0.)) == {}
+    assert factor_rates(cfg, dict(gate='1/N')) == factor_rates(cfg, dict(gate=1.)) == {}
+    cfg.merge_from_dict(dict(optim_wrapper=DECAYS))
+    said = dict(paramwise_cfg=dict(custom_keys={'.gate': dict(decay_mult=0.)}))
+    assert factor_rates(cfg, dict(gate='1/N')) == factor_rates(cfg, dict(gate=1.)) == said
+    cfg.model.backbone.gate = 0.  # that of the base's config
+    assert factor_rates(cfg, {})['paramwise_cfg']['custom_keys']['.gate'] == OPENS
+    assert factor_rates(Config(dict(model=cfg.model)), dict(gate=0.)) == {}
 
 
 def test_a_base_that_is_a_scalenet_gets_adapters_unless_told_otherwise(cls_fields, write_config, tool, tmp_path):

@@ -60,6 +60,11 @@ def run_with(amp: bool, model: nn.Module, image: torch.Tensor) -> object:
         return model(image)
 
 
+def activation_bytes(model: nn.Module, shape: tuple[int, int, int], amp: bool) -> int:
+    with precision('cpu', amp):
+        return count_activation_bytes(model, shape)
+
+
 def gpu_peak_bytes(model: nn.Module, image: torch.Tensor, run: Callable) -> int:
     torch.cuda.reset_peak_memory_stats()
     seconds(model.train(), image, True, run)
@@ -126,12 +131,11 @@ def main() -> None:
     configs = [variant_config(args.config, settings, args.depth) for settings in args.variants]
     models = [build(cfg, backbone=True) for cfg in configs]
     channels, run = configs[0].model.backbone.get('in_channels', 3), partial(run_with, args.amp)
-    with precision('cpu', args.amp):
-        rows = [{
-            'backbone': f'`{settings}`' if settings else 'as in the config',
-            'multiply-adds (G)': f'{count_multiply_adds(model, (channels, *args.shape)) / 1e9:.1f}',
-            'activations (MiB per image)': f'{count_activation_bytes(model, (channels, *args.shape)) / 2**20:.0f}',
-        } for settings, model in zip(args.variants, models, strict=True)]
+    rows = [{
+        'backbone': f'`{settings}`' if settings else 'as in the config',
+        'multiply-adds (G)': f'{count_multiply_adds(model, (channels, *args.shape)) / 1e9:.1f}',
+        'activations (MiB per image)': f'{activation_bytes(model, (channels, *args.shape), args.amp) / 2**20:.0f}',
+    } for settings, model in zip(args.variants, models, strict=True)]
     models = [model.to(args.device) for model in models]
     image = torch.randn(args.batch_size, channels, *args.shape, device=args.device)
     for row, cfg, model in zip(rows, configs, models, strict=True):

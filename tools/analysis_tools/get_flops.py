@@ -140,6 +140,7 @@ def _bytes_left_by(forward: Callable[[], object]) -> int:
     """What has been allocated and not freed on the CPU when ``forward`` is done, its outputs included: where positions
     decide by themselves what autograd keeps, nobody else can collect it."""
     forward()  # what is made once
+    torch.clear_autocast_cache()  # copies of the weights are made in each step
     gc.collect()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         outputs = forward()  # noqa: F841  holds the graph

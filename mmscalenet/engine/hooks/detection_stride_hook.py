@@ -10,44 +10,69 @@ from mmscalenet.models.necks import SimpleFeaturePyramid
 
 from ..errors import UsageError
 
-#: Of the maps of a SimpleFeaturePyramid, as a part of the size of a patch.
+#: Stride of a SimpleFeaturePyramid's first map, as a part of the size of a patch.
 FINEST = 1 / 4
+#: Attributes of a head that keep its strides, and how a config calls them.
+STRIDES = {'strides': 'strides', 'point_strides': 'point_strides',
+           'prior_generator.strides': 'anchor_generator.strides'}
 
 
 class DetectionStrideHook(Hook):
     """Refuse a pyramid on patches of a size for which the heads were not made.
 
     mmdet's heads take strides of 4 to 64, those of a pyramid on patches of 16. With others they look for boxes at
-    other places than those at which the maps show them, and the AP stays at 0.
+    other places than those at which the maps show them, and the AP stays at 0. Looked at are the heads and extractors
+    of boxes, and the extractors of masks, of every detector in the model on a plain transformer.
     """
 
     def before_train(self, runner: Runner) -> None:
         model = runner.model.module if is_model_wrapper(runner.model) else runner.model
-        patch = getattr(getattr(getattr(model, 'backbone', None), 'patch_embed', None), 'projection', None)
-        neck = getattr(model, 'neck', None)
-        if not isinstance(patch, nn.Conv2d) or not isinstance(neck, SimpleFeaturePyramid):
-            return
-        made = [patch.stride[0] * FINEST * 2 ** level for level in range(neck.num_outs)]
-        made = [int(stride) if stride == int(stride) else stride for stride in made]
-        wrong = {name: made[:len(told)] for name, told in _told(model) if told != made[:len(told)]}
-        if wrong:
-            raise UsageError(
-                f'of patches of {patch.stride[0]} pixels SimpleFeaturePyramid makes maps of stride '
-                f'{", ".join(map(str, made))}, and the heads are told others: they would look for boxes at other '
-                'places than those at which the maps show them. Set '
-                + ', '.join(f'{name}={strides}' for name, strides in wrong.items()) + '.')
+        check_strides(model)
 
 
-def _told(model: nn.Module) -> Iterator[tuple[str, list]]:
+def check_strides(model: nn.Module) -> None:
+    """Check every detector that a model is or holds.
+
+    Raises:
+        UsageError: If the heads of one are told other strides than its maps have.
+    """
+    for name, detector in model.named_modules():
+        _check(f'{name}.' if name else '', detector)
+
+
+def _check(prefix: str, detector: nn.Module) -> None:
+    backbone, neck = getattr(detector, 'backbone', None), getattr(detector, 'neck', None)
+    patches = getattr(getattr(backbone, 'patch_embed', None), 'projection', None)
+    parts = neck.modules() if isinstance(neck, nn.Module) else ()
+    pyramid = next((part for part in parts if isinstance(part, SimpleFeaturePyramid)), None)
+    if not isinstance(patches, nn.Conv2d) or pyramid is None or hasattr(backbone, 'stages'):
+        return
+    size = patches.stride[0]
+    made = [size * FINEST * 2 ** level for level in range(pyramid.num_outs)]
+    made = [int(stride) if stride == int(stride) else stride for stride in made]
+    wrong = {name: made[:len(told)] for name, told in _told(detector) if told != made[:len(told)]}
+    if wrong:
+        raise UsageError(
+            f'of patches of {size} pixels SimpleFeaturePyramid makes maps of stride {", ".join(map(str, made))}, and '
+            'the heads are told others: they would look for boxes at other places than those at which the maps show '
+            'them. Set ' + ', '.join(f'model.{prefix}{name}={strides}' for name, strides in wrong.items()) + '.')
+
+
+def _told(detector: nn.Module) -> Iterator[tuple[str, list]]:
     """Names, as in a config, and strides of what is told them."""
-    for name, module in model.named_modules():
-        generator = getattr(module, 'prior_generator', None)
-        if generator is not None and hasattr(generator, 'strides'):
-            in_config = 'strides' if hasattr(module, 'strides') else 'anchor_generator.strides'
-            yield f'model.{name}.{in_config}', [_side(stride) for stride in generator.strides]
-        if hasattr(module, 'featmap_strides'):
-            yield f'model.{name}.featmap_strides', list(module.featmap_strides)
-
-
-def _side(stride: float | tuple[float, float]) -> float:
-    return stride[0] if isinstance(stride, tuple) else stride
+    for name in ('rpn_head', 'bbox_head'):
+        head = getattr(detector, name, None)
+        for path, in_config in STRIDES.items():
+            strides = head
+            for part in path.split('.'):
+                strides = getattr(strides, part, None)
+            if strides is not None:
+                yield f'{name}.{in_config}', [stride[0] if isinstance(stride, tuple) else stride for stride in strides]
+                break
+    for name in ('bbox_roi_extractor', 'mask_roi_extractor'):
+        extractors = getattr(getattr(detector, 'roi_head', None), name, None)
+        several = isinstance(extractors, nn.ModuleList)
+        for number, extractor in enumerate(extractors if several else [extractors]):
+            if hasattr(extractor, 'featmap_strides'):
+                place = f'{name}.{number}' if several else name
+                yield f'roi_head.{place}.featmap_strides', list(extractor.featmap_strides)
