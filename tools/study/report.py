@@ -22,8 +22,6 @@ from elastic_figures import depth_table  # noqa: E402
 from mmscalenet.engine import UsageError, one_line_errors, whole_file  # noqa: E402
 
 COMMAND = 'python tools/study/report.py'
-#: Lines that stay and say nothing.
-VOID = {'t2_mask_rcnn': 'Void: the heads had been told wrong strides (plan.md).'}
 #: What follows an arm's name where the rate or averaging alone differs.
 VARIANTS = (', lr x', ', EMA')
 
@@ -99,8 +97,7 @@ def tables(arms: Arms, studies: list[str]) -> str:
     ]
     for study in studies:
         rows = [row(arms, study, arm) for arm in arms.of(study)]
-        parts.append('\n\n'.join([f'## {study}', *([VOID[study]] if study in VOID else []),
-                                  markdown([head(arms, study), *rows])]))
+        parts.append(f'## {study}\n\n{markdown([head(arms, study), *rows])}')
         if rows := best_variants(arms, study):
             parts.append('Each with its best learning rate or averaging (lowest mean test loss), against the base with '
                          'its best:\n\n' + markdown([['arm', 'best', 'test loss', 'top-1 against', 'test loss against'],
