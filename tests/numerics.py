@@ -109,10 +109,10 @@ runs of one type are, is what chance alone does. Made by `python tests/numerics.
     if chance := [line for line in lines if line['rate'] in STUDY_RATES]:
         rows += ['', f'At {STUDY_RATES[0]}, the rate of the study, the two runs of deit x4 in float32 are '
                  f'{spread(chance, "float32"):.1%} apart: there no single run says anything of a type.']
-    rows += ['', 'Before, at that rate held constant and one run of each ([lines](constant_rate.jsonl), another processor, '
-             'without units for bfloat16), bfloat16 was 7.3 and 6.6 % above float32 in the DeiT x4 with two seeds, 3.8 % '
-             'below in the Swin x4, and within 1 % at x2. Means of several runs were not taken there, so whether that '
-             'was chance alone is open.']
+    rows += ['', 'Before, at that rate held constant and one run of each ([lines](constant_rate.jsonl), another '
+             'processor, without units for bfloat16), bfloat16 was 7.3 and 6.6 % above float32 in the DeiT x4 with two '
+             'seeds, 3.8 % below in the Swin x4, and within 1 % at x2. Means of several runs were not taken there, so '
+             'whether that was chance alone is open.']
     return '\n'.join(rows) + '\n'
 
 
