@@ -76,10 +76,12 @@ class InMemoryFashionMNIST(FashionMNIST):
     def __getitems__(self, indices: Sequence[int]) -> dict:
         """A batch as mmpretrain's data preprocessor takes it: ``inputs`` (B, C, H, W), and a data sample an image."""
         rng = np.random.default_rng(list(indices))
-        top, left = rng.integers(0, 2 * self.padding + 1, (2, len(indices), 1, 1))
-        rows = columns = np.arange(self.side)
-        columns = np.where(rng.random((len(indices), 1, 1)) < self.flip_prob, columns[::-1], columns)
-        images = self.images[np.asarray(indices)[:, None, None], top + rows[:, None], left + columns]
+        tops, lefts = rng.integers(0, 2 * self.padding + 1, (2, len(indices)))
+        mirrored = rng.random(len(indices)) < self.flip_prob
+        images = np.empty((len(indices), self.side, self.side, *self.images.shape[3:]), self.images.dtype)
+        for image, index, top, left, mirror in zip(images, indices, tops, lefts, mirrored, strict=True):
+            part = self.images[index, top:top + self.side, left:left + self.side]
+            image[:] = part[:, ::-1] if mirror else part
         inputs = torch.from_numpy(images)
         return dict(inputs=inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else inputs[:, None],
                     data_samples=[DataSample().set_gt_label(self.labels[i]) for i in indices])
