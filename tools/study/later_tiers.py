@@ -23,6 +23,12 @@ def deeper(family: str, seed: int) -> list[Run]:
     return runs
 
 
+def narrow(family: str, seed: int) -> list[Run]:
+    """As ``confirmation``, of a base of 6 blocks whose budget is as large for its parameters as that of one block."""
+    return of_every_age(Arms(f't2_{family}_narrow_regime', f'narrow_{family}', seed, warmup=0.0125),
+                        WAYS | {'third': THIRD[family]})
+
+
 def elastic(family: str, seed: int) -> list[Run]:
     """One set of weights for 1 to 4 runs of the one block, or of its copies, against a net for each depth."""
     arms = Arms(f't2_{family}_elastic', f'crops_{family}', seed, trunk_grid=f't2_{family}_crops', warmup=0.0125)
