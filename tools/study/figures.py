@@ -9,6 +9,7 @@ from compare import Arms, Estimate
 from depth_figures import deeper, depths
 from elastic_figures import elastic
 from metrics import Metric
+from regime_figure import BASES, regime
 
 matplotlib.use('Agg')
 
@@ -131,4 +132,8 @@ FIGURES: dict[str, tuple[str, Callable[[Arms, str, Path], None], str]] = {
     'deeper': ('gain over the depth of the base, and its own loss', deeper, '_deeper'),
     'elastic': ('an elastic net, and a net for each depth, over what a depth costs', elastic, '_elastic'),
     'depths': ('test loss over the number of blocks at the same FLOPs', depths, '_depths'),
+}
+#: The same of figures that are drawn of several grids: what it shows, the function, and the grids.
+OVERALL: dict[str, tuple[str, Callable[[Arms, Path], None], tuple[str, ...]]] = {
+    'regime': ('gain over how many patch tokens the base sees for each parameter, all bases', regime, tuple(BASES)),
 }

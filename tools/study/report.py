@@ -108,6 +108,10 @@ def tables(arms: Arms, studies: list[str]) -> str:
     return '\n\n'.join(parts) + '\n'
 
 
+def files_of(studies: list[str]) -> str:
+    return ', '.join(f'lines/{study}.jsonl' for study in studies)
+
+
 def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('--lines', default=str(lines.FOLDER), help='folder of the lines; default: docs/results/growth/'
@@ -127,13 +131,18 @@ def main() -> None:
     for study in studies:
         # an arm's opponent may be of another grid
         sources = sorted({study, *(record['opponent_study'] for record in records if record['study'] == study)})
-        files = ', '.join(f'lines/{name}.jsonl' for name in sources)
         for name, (shows, draw, grids) in figures.FIGURES.items():
             if not re.search(grids, study):
                 continue
             with whole_file(out / f'{name}_{study}.png') as path:
                 draw(arms, study, path)
-            index.append([f'{name}_{study}.png', shows, files, f'`{COMMAND}`'])
+            index.append([f'{name}_{study}.png', shows, files_of(sources), f'`{COMMAND}`'])
+    for name, (shows, draw, grids) in figures.OVERALL.items():
+        sources = [study for study in studies if study in grids]
+        if sources:
+            with whole_file(out / f'{name}.png') as path:
+                draw(arms, path)
+            index.append([f'{name}.png', shows, files_of(sources), f'`{COMMAND}`'])
     for name, text in (('tables.md', tables(arms, studies)), ('figures.md', f'# Growing: the figures\n\n'
                                                               f'{markdown(index)}\n')):
         with whole_file(out / name) as path:
