@@ -32,6 +32,9 @@ GATED = SCALENET | {f'{B}gate': 0.} | GATE_RATE
 #: Factors that start at 1/N are alive; those of the core's input start at 0, as closed gates do.
 PART = {f'{B}gate': '1/N', KEYS: dict(gate=dict(decay_mult=0.))}
 INJECT = {f'{B}inject': True, KEYS: dict(inject=dict(lr_mult=10., decay_mult=0.))}
+#: Charged as if the added positions always ran: it gets less than its share.
+RAMP = {'custom_hooks': [dict(type='mmscalenet.DepthHook', mode='ramp', begin='first', end='decay'),
+                         dict(type='mmscalenet.CurveHook')]}
 EMA = {'custom_hooks': [dict(type='EMAHook', momentum=0.005), dict(type='mmscalenet.CurveHook')]}
 FEW = {'train_dataloader.dataset.indices': 5000}
 #: Full depth from scratch; LayerScale with CaiT's value for nets of up to 18 blocks (arXiv 2103.17239). mmpretrain's

@@ -13,6 +13,7 @@ from arms import (
     INJECT,
     KEYS,
     PART,
+    RAMP,
     SCALENET,
     SCRATCH,
     SHARED,
@@ -66,8 +67,6 @@ def mechanisms(family: str, seed: int) -> list[Run]:
     """One mechanism at a time, on a looped middle third unless it says otherwise."""
     arms = Arms(f't1_{family}_mechanisms', family, seed, trunk_grid=f't1_{family}')
     fork, third = arms.fork, THIRD[family]
-    # charged as if the added positions always ran: it gets less than its share
-    ramp = dict(type='mmscalenet.DepthHook', mode='ramp', begin='first', end='decay')
     return [
         fork('third', third),
         fork('third, gate 0', third | {f'{B}gate': 0.} | GATE_RATE),
@@ -76,7 +75,7 @@ def mechanisms(family: str, seed: int) -> list[Run]:
         fork('third, 1/N', third | PART),
         fork('third, 1/N, inject', third | PART | INJECT | {KEYS: PART[KEYS] | INJECT[KEYS]}),
         fork('whole, interleaved, 1/N', TWICE | PART | {f'{B}layer_map': 'interleaved'}),
-        fork('third, ramp', third | {'custom_hooks': [ramp, dict(type='mmscalenet.CurveHook')]}),
+        fork('third, ramp', third | RAMP),
         fork('third, own norms', third | {f'{B}unshare': 'norms'}),
         fork('third, LoRA', third | {f'{B}adapter': dict(type='LoRA', rank=8, _delete_=True)}),
         fork('third, adapters', third | ADAPTER),

@@ -1,7 +1,7 @@
 """The second tier, other images and tasks, and the third, a real pretrained backbone."""
 from dataclasses import replace
 
-from arms import FORK, GATED, HALF, INJECT, KEYS, PART, SCALENET, SHARED, THIRD, WAYS, Arms, B, of_every_age
+from arms import FORK, GATED, HALF, INJECT, KEYS, PART, RAMP, SCALENET, SHARED, THIRD, WAYS, Arms, B, of_every_age
 from runs import Run
 
 
@@ -53,7 +53,7 @@ def dials(family: str, seed: int) -> list[Run]:
         ('adapters, their lr x10', dict(type='ParallelAdapter')))}
     adapters['adapters, their lr x10'] |= {KEYS: dict(adapter=dict(lr_mult=10.))}
     options = {'adapters, gate 0': GATED, 'inject': INJECT, '1/N': PART, 'own norms': {f'{B}unshare': 'norms'},
-               **adapters}
+               **adapters, 'ramp': RAMP}
     return [arms.base, arms.fork('shared', SHARED, at=FORK / 2, **part),
             *(arms.fork(arm, SHARED | changed, at=FORK / 2, **part, opponent='shared')
               for arm, changed in options.items())]
