@@ -5,7 +5,6 @@ Those of ConvNeXt and BEiT may be others (:mod:`.family_names`).
 import re
 from collections.abc import Mapping
 
-import torch
 import torch.nn as nn
 from torch import Tensor
 
@@ -15,6 +14,7 @@ from mmscalenet.expansion.blocks import Split, kind_of
 from .errors import CheckpointError, some
 from .family_names import to_library
 from .formats import BUFFERS, HEADS, state_dict_in, unwrap
+from .layer_maps import check_layer_maps
 from .report import Report
 from .values import check_values
 
@@ -57,7 +57,9 @@ def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -
     file = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
     ignored = [key for key in tensors if not key.startswith(start)]
     expanded = any('.positions.' in key for key in file)
-    if not expanded:
+    if expanded:
+        check_layer_maps(backbone, file)
+    else:
         file = _lay_out(backbone, file)
     missing, new = [], []
     last_norm = max((int(found[1]) for key in model if (found := re.match(_OUTPUT_NORM, key))), default=None)
@@ -79,15 +81,11 @@ def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -
              for key, value in state.items() if value.shape != model[key].shape]
     if wrong:
         raise CheckpointError(f'other shapes: {some(wrong, "; ")}. Give the model the sizes of the file')
-    maps = [key for key in state if key.endswith('.layer_map') and not torch.equal(state[key], model[key])]
-    if maps:
-        raise CheckpointError(f'the file was trained with {maps[0]}={state[maps[0]].tolist()}, the model has '
-                              f'{model[maps[0]].tolist()}; give the model the layer_map of the file')
     check_values(state, model)
     kind = f'{"expanded " * expanded}{type(backbone).__mro__[1].__name__} by its own names'
     own = {} if expanded else dict.fromkeys(key for key in new if '.norms.' in key)  # copied from the blocks
     return {**model, **state}, Report(kind, list(state), newly_initialised=[key for key in new if key not in own],
-                                      ignored=[*ignored, *beside])
+                                      ignored=[*ignored, *beside], prefix=start)
 
 
 def _find_start(tensors: Mapping[str, Tensor], model: Mapping[str, Tensor], prefix: str | None) -> str:

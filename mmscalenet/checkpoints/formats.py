@@ -75,10 +75,12 @@ class Source:
         name (str): The recognised format.
         state (dict[str, Tensor]): The backbone's tensors under mmpretrain's names.
         ignored (list[str]): Names, as in the file, of what is not the backbone's.
+        prefix (str): What its names start with in the file.
     """
     name: str
     state: dict[str, Tensor]
     ignored: list[str] = field(default_factory=list)
+    prefix: str = ''
 
 
 def convert(checkpoint: Mapping, prefix: str | None = None) -> Source:
@@ -107,14 +109,14 @@ def convert(checkpoint: Mapping, prefix: str | None = None) -> Source:
     name, state = _to_mmpretrain(backbone)
     if any('.positions.' in key for key in state):
         name = f'expanded ScaleNet ({name})'
-    return Source(name, state, ignored)
+    return Source(name, state, ignored, start)
 
 
 def unwrap(checkpoint: Mapping) -> dict[str, Tensor]:
     """The tensors of the state dict inside a checkpoint."""
-    # a backbone has no single numbers, only counters beside it are such
+    # single numbers are counters beside a backbone, unless an adapter has one
     tensors = {key: value for key, value in state_dict_in(checkpoint).items()
-               if isinstance(key, str) and isinstance(value, Tensor) and value.dim()}
+               if isinstance(key, str) and isinstance(value, Tensor) and (value.dim() or '.positions.' in key)}
     if not tensors:
         raise CheckpointError(f'no tensors in it, neither at the top nor under {", ".join(WRAPPERS)}; it holds '
                               f'{some(key if isinstance(key, str) else type(key).__name__ for key in checkpoint)}')
@@ -186,7 +188,7 @@ def _to_mmpretrain(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
     if has(r'layers\.\d+\.attn\.attn\.in_proj_weight'):
         return 'ViT of mmseg', rename(state, _FROM_MMSEG_VIT)
     if has(r'layers\.\d+\.attn\.qkv\.'):
-        return 'ViT or DeiT of mmpretrain', state
+        return 'ViT or DeiT of mmpretrain', _with_token_rows(state)
     if is_of_transformers(state):
         return f'{"Swin" if has("encoder.layers.") else "ViT"} of transformers', _to_mmpretrain(to_official(state))[1]
     raise CheckpointError('neither a ViT nor a Swin of a known format; its names start with '

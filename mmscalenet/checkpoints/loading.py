@@ -12,6 +12,7 @@ from mmscalenet.expansion import position_lists
 from .by_names import fit_by_names, goes_by_names
 from .errors import CheckpointError, some
 from .formats import BUFFERS, Source, convert, is_swin, to_mmseg
+from .layer_maps import check_layer_maps
 from .reading import read_checkpoint
 from .report import Report
 from .resizing import resize
@@ -76,7 +77,7 @@ def load_content(backbone: nn.Module, content: Mapping, name: str, prefix: str |
         else:
             source = convert(content, prefix)
             state, report = _fit(backbone, source)
-            report.source = source.name
+            report.source, report.prefix = source.name, source.prefix
     except CheckpointError as error:
         raise CheckpointError(f'{name} does not fit {type(backbone).__name__}: {error}') from None
     report.source = f'{name}, {report.source}'
@@ -146,16 +147,11 @@ def _match_blocks(backbone: nn.Module, model: Mapping[str, Tensor], file: Mappin
         have_positions, wanted_positions = (_blocks(names, r'positions\.') for names in (file, model))
         if (have, have_positions) != (wanted, wanted_positions):
             raise CheckpointError(
-                f'the file is an expanded ScaleNet of other shape: {_depth(have)} blocks at {_depth(have_positions)} '
-                f'positions, the model has {_depth(wanted)} at {_depth(wanted_positions) or "none"}; give the model '
-                'the scale, share, adapter and gate of the file, or take the checkpoint of a base')
-        for name, positions in lists.items():
-            given = file.get(f'{name}.positions.layer_map')
-            trained = list(range(have[name])) if given is None else given.tolist()  # not kept where each runs once
-            if positions.share and trained != positions.layer_map:
-                raise CheckpointError(
-                    f'the file was trained with layer_map={trained} in {name}, the model has '
-                    f'{positions.layer_map}; give the model the layer_map of the file')
+                f'the file is an expanded ScaleNet of other shape: {_depth(have)} blocks at '
+                f'{_depth(have_positions) or "none"} positions, the model has {_depth(wanted)} at '
+                f'{_depth(wanted_positions) or "none"}; give the model the scale, share, adapter and gate of the file, '
+                'or take the checkpoint of a base')
+        check_layer_maps(backbone, file)
         return {name: value for name, value in file.items() if name in model or not name.endswith('.layer_map')}
     if have not in (base, wanted):
         raise CheckpointError(

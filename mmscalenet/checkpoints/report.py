@@ -14,12 +14,14 @@ class Report:
         resized (dict[str, str]): Those of them that were resized -> from what to what.
         newly_initialised (list[str]): Names, in the model, of what the file has nothing for.
         ignored (list[str]): Names, in the file, of what the model has no use for.
+        prefix (str): What the names of the backbone start with in the file.
     """
     source: str
     loaded: list[str]
     resized: dict[str, str] = field(default_factory=dict)
     newly_initialised: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
+    prefix: str = ''
 
     def __str__(self) -> str:
         resized = Counter(f'{name.rpartition(".")[2]}, {how}' for name, how in self.resized.items())

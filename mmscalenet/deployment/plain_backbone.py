@@ -42,6 +42,9 @@ def make_plain(backbone: ScaleNet, config: Mapping, scope: str) -> dict:
                for block in positions.blocks):
         raise UsageError(f'a grown {backbone._parts[1].__name__} cannot be written as a plain one: that is known of '
                          'DeiT and Swin alone. Export it to ONNX instead.')
+    if registers := getattr(backbone, 'num_register_tokens', 0):
+        raise UsageError(f'num_register_tokens={registers}: the library has no ViT with register tokens. Export it to '
+                         'ONNX instead.')
     last = [positions[-1] for positions in position_lists(backbone).values()][-1]
     drop_path_rate = last.drop_path.drop_prob  # it grows linearly up to that, here as there
     backbone.switch_to_deploy()

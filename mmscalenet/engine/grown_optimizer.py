@@ -186,7 +186,7 @@ def _source(name: str, lists: dict) -> str:
         number, _, rest = rest.partition('.')
         own, _, leaf = rest.rpartition('.')
         if head == 'positions' and number.isdigit():
-            norm = positions.positions[int(number)].norm_names.get(own)
+            norm = positions.positions[int(number)].saved_norms.get(own)
             return f'{list_name}.{positions.layer_map[int(number)]}.{norm}.{leaf}' if norm else name
     return name
 

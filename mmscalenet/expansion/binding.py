@@ -8,7 +8,9 @@ class Bound:
     _parts: tuple[type, type]
 
     def __reduce_ex__(self, protocol: int) -> tuple:
-        return _new, self._parts, self.__dict__
+        # as nn.Module has it, without what Module.compile has made: it would run the module that it was made of
+        state = {name: value for name, value in self.__dict__.items() if name != '_compiled_call_impl'}
+        return _new, self._parts, state
 
 
 @cache

@@ -131,17 +131,17 @@ class PositionList(BaseModule):
     def _add_norms(self, state_dict: dict, prefix: str) -> None:
         """Positions start with the blocks' norms where base weights come by name, as from a classifier's file."""
         for p, position in enumerate(self.positions):
-            for own, name in position.norm_names.items():
-                block = self.layer_map[p]  # own norms go with sharing alone
-                shared = f'{prefix}{block}.{name}.'
+            for own, name in position.saved_norms.items():
+                shared = f'{prefix}{self.layer_map[p]}.{name}.'  # own norms go with sharing alone
                 for key in [key for key in state_dict if key.startswith(shared)]:
-                    state_dict.setdefault(f'{prefix}positions.{p}.{own}.{key.removeprefix(shared)}', state_dict[key])
+                    state_dict.setdefault(f'{prefix}positions.{p}.{own}.{key.removeprefix(shared)}',
+                                          state_dict[key].clone())  # apart, also where tensors are taken as they are
 
     def _add_copies(self, state_dict: dict, prefix: str) -> None:
         """The same for the copies of blocks, where nothing is shared."""
         numbers = {key.removeprefix(prefix).split('.')[0] for key in state_dict if key.startswith(prefix)}
         if not self.share and numbers == set(map(str, range(self.num_base))):
-            state_dict.update(self.lay_out(state_dict, prefix))
+            state_dict.update({key: value.clone() for key, value in self.lay_out(state_dict, prefix).items()})
 
     def lay_out(self, state: Mapping[str, torch.Tensor], prefix: str) -> dict[str, torch.Tensor]:
         """The tensors of the base's blocks in ``state`` under the names of the block of every position."""

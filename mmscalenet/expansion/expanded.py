@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 
 import torch.nn as nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from mmscalenet.tables import align
 
@@ -115,11 +116,7 @@ class Expanded(Bound):
         """
         lists = position_lists(self)
         if self.freeze == 'base':
-            own = {id(p) for positions in lists.values() for module in positions.own_modules()
-                   for p in module.parameters()}
-            for parameter in self.parameters():
-                if id(parameter) not in own:
-                    parameter.requires_grad_(False)
+            _freeze_base(self)
         frozen = getattr(self, 'frozen_stages', -1)
         self._freeze_stages()
         if 'layers' not in lists or frozen <= 0:
@@ -202,6 +199,19 @@ def _depth_between(name: str, lists: dict[str, PositionList], last: int) -> int:
     starts = [int(re.search(r'\d+', list_name)[0]) for list_name in lists]
     return sum(positions.num_blocks for start, positions in zip(starts, lists.values(), strict=True)
                if start < int(number[0]) + after)
+
+
+def _freeze_base(backbone: nn.Module) -> None:
+    """All but what positions own; batch norms, whose statistics move without a gradient, stay in eval mode."""
+    own = {part for positions in position_lists(backbone).values() for module in positions.own_modules()
+           for part in module.modules()}
+    for module in backbone.modules():
+        if module in own:
+            continue
+        for parameter in module.parameters(recurse=False):
+            parameter.requires_grad_(False)
+        if isinstance(module, _BatchNorm):
+            module.eval()
 
 
 def _freeze(module: nn.Module) -> None:

@@ -1,5 +1,7 @@
 """A position: one place in the expanded depth, and all that it does not share."""
 import copy
+import operator
+import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import MethodType
@@ -15,6 +17,9 @@ from torch.utils.checkpoint import checkpoint
 from .adapters import Adapter
 from .blocks import Branches, Split, kind_of
 from .recompute import LIGHT, InputOfLinear, Sum, cheap_recomputed
+
+#: Held by a thread while it has a position's tensors in the place of a block's, or the block knows of its position.
+_BORROWED = threading.RLock()
 
 
 class Position(BaseModule):
@@ -50,8 +55,8 @@ class Position(BaseModule):
         self.place: tuple[nn.Module, str] | None = None
         self.kind: Split | Branches | None = kind_of(block)
         self.with_cp = with_cp
-        self.copied = InputOfLinear() if with_cp == LIGHT else nn.Identity()
-        self.sum = Sum()
+        self.copied = InputOfLinear() if with_cp == LIGHT else _unchanged
+        self.sum = Sum() if with_cp == LIGHT else operator.add
         self.drop_path = DropPath(drop_path)
         self.adapter = adapter
         #: Given the attention, its input and its own ``hw_shape``, runs the one on the other, e.g. within windows.
@@ -67,11 +72,16 @@ class Position(BaseModule):
         self.register_parameter('inject', nn.Parameter(torch.zeros(1)) if inject else None)
         #: The position's name of a norm of its own -> the block's.
         self.norm_names: dict[str, str] = {}
+        #: The same with the name in a state dict of the block: the ``norm1`` of mmseg's ViT is a property, of ``ln1``.
+        self.saved_norms: dict[str, str] = {}
         for name in own_norms:
+            shared = block.get_submodule(name)
             # trained even where the block's are frozen: that is for ``apply_freezing`` to say
-            self._add_norm(name, copy.deepcopy(block.get_submodule(name)).requires_grad_(True))
+            own = self._add_norm(name, copy.deepcopy(shared).requires_grad_(True))
+            self.norm_names[own] = name
+            self.saved_norms[own] = next(saved for saved, module in block.named_modules() if module is shared)
 
-    def _add_norm(self, name: str, norm: nn.Module) -> None:
+    def _add_norm(self, name: str, norm: nn.Module) -> str:
         if isinstance(self.kind, Split):
             own = 'norm1' if name == self.kind.norm1 else 'norm2'
             setattr(self, own, norm)
@@ -80,7 +90,7 @@ class Position(BaseModule):
             if not hasattr(self, 'norms'):
                 self.norms = nn.ModuleDict()
             self.norms[name.replace('.', '/')] = norm
-        self.norm_names[own] = name
+        return own
 
     def reset_parameters(self) -> None:
         """Adapter and factors back to their start; own norms are kept (see :meth:`PositionList.sync_norms`)."""
@@ -107,7 +117,7 @@ class Position(BaseModule):
             block.get_submodule(name).load_state_dict(norm.state_dict())
         for own in {own.partition('.')[0] for own in self.norm_names}:
             delattr(self, own)
-        self.norm_names = {}
+        self.norm_names, self.saved_norms = {}, {}
 
     @property
     def block(self) -> nn.Module:
@@ -137,9 +147,12 @@ class Position(BaseModule):
 
     def run(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
         """What ``block`` computes when this position calls it."""
-        # the factors from outside, as the net may have another depth when the position is recomputed
         ways = {Split: self._run, Branches: self._run_branches, type(None): self._run_whole}
-        run = partial(ways[type(self.kind)], self.factors())
+        way = ways[type(self.kind)]
+        if self._borrows() and not torch.compiler.is_compiling():
+            way = partial(_one_thread_at_a_time, way)
+        # the factors from outside, as the net may have another depth when the position is recomputed
+        run = partial(way, self.factors())
         if self.with_cp == LIGHT and torch.is_grad_enabled() and not torch.compiler.is_compiling():
             # a compiler decides by itself what to compute again
             with cheap_recomputed(block, self):
@@ -148,6 +161,11 @@ class Position(BaseModule):
             # the reentrant kind fails under DDP once a block is used twice
             return checkpoint(run, block, x, *args, use_reentrant=False, **kwargs)
         return run(block, x, *args, **kwargs)
+
+    def _borrows(self) -> bool:
+        """Whether it runs by a change of the shared block, which it takes back afterwards."""
+        replaces = self.adapter is not None and type(self.adapter).weights is not Adapter.weights
+        return replaces or not isinstance(self.kind, Split)
 
     def _run(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args) -> Tensor:
         split, adapter = self.kind, self.adapter
@@ -173,11 +191,16 @@ class Position(BaseModule):
 
     def _run_branches(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
         """For a block that computes as its library says, and is met where its branches begin and end."""
+        # the batch norms of a frozen base are in eval mode, those that an added position owns are not
+        in_other_mode = [norm for name, own in self.own_norms().items()
+                         if (norm := block.get_submodule(name)).training != own.training]
+        _turn_mode(in_other_mode)
         block.visit.begin(self, factors)
         try:
             return self._with_own_tensors(block)(x, *args, **kwargs)
         finally:
             block.visit.end()
+            _turn_mode(in_other_mode)
 
     def _run_whole(self, factors: Tensor | None, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
         """For a block whose inside is not known: the adapter stands beside the whole of it."""
@@ -197,6 +220,20 @@ class Position(BaseModule):
         if not tensors:
             return block.run_alone
         return _Rebound(block.visit.alone, '', {f'block.{name}': tensor for name, tensor in tensors.items()})
+
+
+def _unchanged(x: Tensor) -> Tensor:
+    return x
+
+
+def _one_thread_at_a_time(run: Callable, *args, **kwargs) -> Tensor:
+    with _BORROWED:
+        return run(*args, **kwargs)
+
+
+def _turn_mode(modules: list[nn.Module]) -> None:
+    for module in modules:
+        module.training = not module.training
 
 
 class _Rebound:

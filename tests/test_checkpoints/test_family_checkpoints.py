@@ -3,12 +3,14 @@ import pytest
 import timm.models.beit
 import timm.models.convnext
 import torch
-from families import build_family, family_image
+from families import CONVNEXT, build_family, family_image
 from parents import randomise
 from torch import Tensor, nn
 
 import mmscalenet
 from mmscalenet.checkpoints import CheckpointError, load_pretrained
+from mmscalenet.engine.hooks.start_weights_hook import fit_weights
+from mmscalenet.models import ScaleNet
 
 SIZES = dict(depths=(2, 2, 3, 2), dims=(8, 16, 16, 24))
 
@@ -86,3 +88,22 @@ def test_what_is_missing_is_named_as_in_the_library():
     del state['stages.1.blocks.0.conv_dw.weight']
     with pytest.raises(CheckpointError, match='the file lacks stages.1.0.depthwise_conv.weight'):
         load_pretrained(mmscalenet.expand(build_family('mmpretrain-convnext')), state)
+
+
+@pytest.mark.parametrize('options', [dict(scale=1), dict(layer_map='interleaved'), dict(share=False)])
+def test_a_grown_file_of_another_map_is_refused(options):
+    file = randomise(mmscalenet.expand(build_family('mmpretrain-convnext'), adapter=None)).state_dict()
+    model = mmscalenet.expand(build_family('mmpretrain-convnext'), adapter=None, **options)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError, match=r'trained with layer_map=\[0, 1, 0, 1\] in stages\.0'):
+        load_pretrained(model, file)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_run_starts_from_the_file_of_a_backbone_alone():
+    """Of a family whose stem is not that of a ViT."""
+    source = randomise(build_family('mmpretrain-convnext'))
+    model = nn.Module()
+    model.backbone = ScaleNet(base='mmpretrain.ConvNeXt', **CONVNEXT, gate=0.)
+    state = fit_weights(model, source.state_dict(), 'file.pth')
+    assert all(value.equal(state[f'backbone.{name}']) for name, value in source.state_dict().items())

@@ -12,7 +12,8 @@ from mmpretrain.models.utils import resize_pos_embed
 
 import mmscalenet
 from mmscalenet.checkpoints import CheckpointError, convert, load_pretrained
-from mmscalenet.expansion import position_lists
+from mmscalenet.expansion import Adapter, position_lists
+from mmscalenet.registry import ADAPTERS
 
 
 def snapshot(model):
@@ -236,6 +237,11 @@ def test_deit3_has_tokens_and_no_rows_for_them(source, side, grid):
     load_pretrained(mmscalenet.expand(model, gate=0.), file)
     expected = resize_pos_embed(file['pos_embed'], (4, 4), (grid, grid), 'bicubic', 0)
     torch.testing.assert_close(model.pos_embed.data, expected)
+    deit = mmpretrain_vit(img_size=side, layer_scale_init_value=1e-5)
+    load_pretrained(deit, file)
+    torch.testing.assert_close(deit.pos_embed.data, F.pad(expected, (0, 0, 1, 0)))
+
+
 
 
 @pytest.mark.parametrize('target', ['mmpretrain_swin', 'mmdet_swin', 'mmseg_swin'])
@@ -305,6 +311,29 @@ def test_round_trip_of_an_expanded_backbone(target, options, tmp_path):
     assert ('expanded ScaleNet' in report.source) == any('.positions.' in name for name in source.state_dict())
 
 
+@ADAPTERS.register_module()
+class SingleNumber(Adapter):
+    """An adapter of a user's."""
+
+    def __init__(self, block: torch.nn.Module, embed_dims: int) -> None:
+        super().__init__()
+        self.factor = torch.nn.Parameter(torch.zeros(()))
+
+    def forward(self, h: torch.Tensor) -> torch.Tensor:
+        return self.factor * h
+
+    def reset_parameters(self) -> None:
+        torch.nn.init.zeros_(self.factor)
+
+
+def test_an_adapter_may_own_a_single_number():
+    ours, other = (randomise(mmscalenet.expand(mmpretrain_vit(), adapter=dict(type='SingleNumber')), seed=seed)
+                   for seed in (1, 2))
+    load_pretrained(other, {f'backbone.{name}': value for name, value in ours.state_dict().items()})
+    assert all(value.equal(ours.state_dict()[name]) for name, value in other.state_dict().items())
+    assert other.layers.positions[3].adapter.factor != 0
+
+
 def test_expanded_file_of_other_shape():
     file = randomise(mmscalenet.expand(mmpretrain_vit(), scale=2)).state_dict()
     refuse(mmpretrain_vit(), file, '3 blocks at 6 positions, the model has 3 at none')
@@ -321,6 +350,9 @@ def test_expanded_file_with_another_layer_map():
     one_stage_less = mmscalenet.expand(mmpretrain_swin(), scale=(1, 2, 2), adapter=None).state_dict()
     refuse(mmscalenet.expand(mmpretrain_swin(), adapter=None), one_stage_less,
            r'trained with layer_map=\[0, 1\] in stages\.0\.blocks')
+    once = mmscalenet.expand(mmpretrain_vit(), scale=1, share=False)
+    refuse(once, mmscalenet.expand(mmpretrain_vit(num_layers=3), layer_map=[0, 1, 2]).state_dict() | {
+        'layers.positions.layer_map': torch.tensor([0, 1, 1])}, 'whose blocks are shared; give the model share=True')
 
 
 @pytest.mark.parametrize('layer_map', ['cyclic', 'interleaved', [0, 1, 2, 2, 1]])

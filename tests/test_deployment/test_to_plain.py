@@ -154,6 +154,7 @@ def test_another_librarys_backbone():
     (dict(adapter=dict(ADAPTER, act_cfg=dict(type='ReLU'))), 'position 0: a ParallelAdapter cannot be folded'),
     (dict(window_size=2, with_cls_token=False, out_type='avg_featmap', global_positions=[3]),
      'position 0 attends within windows'),
+    (dict(num_register_tokens=4), 'num_register_tokens=4: the library has no ViT with register tokens'),
     (dict(scale=1, depth=1), 'depth=1 is not allowed'),
 ])
 def test_refused(options, words, cls_fields, write_config, tool, tmp_path, capsys):

@@ -1,9 +1,12 @@
 """Promises of the method, for every parent class and every layer map."""
 import copy
 import pickle
+import re
+from collections import Counter
 
 import pytest
 import torch
+from families import build_family, family_image
 from mmcv.cnn.bricks import DropPath
 from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models import BEiTPretrainViT
@@ -185,6 +188,15 @@ def test_freeze_base_trains_only_what_positions_own(name):
     ours = build_scalenet(name, gate=0.1, freeze='base').train()
     trained = {n for n, p in ours.named_parameters() if p.requires_grad}
     assert trained == {n for n, _ in ours.named_parameters() if '.positions.' in n}
+
+
+def test_freeze_base_keeps_the_statistics_of_batch_norms():
+    """Those of the base; those of an added position are its own."""
+    ours = mmscalenet.expand(build_family('mmseg-mscan'), adapter=None, freeze='base').train()
+    before = {name: value.clone() for name, value in ours.state_dict().items()}
+    ours(family_image('mmseg-mscan'))
+    changed = {name for name, value in ours.state_dict().items() if not value.equal(before[name])}
+    assert changed == {name for name in before if '.positions.' in name and re.search('running|tracked', name)}
 
 
 @every_parent
@@ -519,3 +531,20 @@ def test_built_on_the_meta_device(outside):
     model.load_state_dict(real.state_dict(), assign=True)
     assert torch.equal(model.eval()(image())[0], real(image())[0])
     assert [p.drop_path.drop_prob for p in model.layers] == [p.drop_path.drop_prob for p in real.layers]
+
+
+@pytest.mark.parametrize('name', ['mmpretrain-vit', 'mmseg-vit', 'mmdet-swin'])
+@pytest.mark.parametrize('options', [dict(unshare='norms'), dict(share=False)])
+def test_base_weights_by_name_fill_what_positions_own_and_stay_apart(name, options):
+    """By ``load_state_dict`` alone, also where it takes the tensors as they are."""
+    base = randomise(build_parent(name)).state_dict()
+    ours = mmscalenet.expand(build_parent(name), adapter=None, **options)
+    lacking, left = ours.load_state_dict(base, strict=False, assign=True)
+    assert not left and all(key.endswith('.layer_map') for key in lacking)
+    for positions in position_lists(ours).values():
+        for p, position in enumerate(positions.positions):
+            shared = positions.block_of(positions.layer_map[p])
+            for own, norm in position.own_norms().items():
+                assert norm.weight.equal(shared.get_submodule(own).weight)
+    storages = Counter(parameter.data_ptr() for parameter in ours.parameters())
+    assert max(storages.values()) == 1

@@ -364,3 +364,14 @@ def deployed_model(*args, **kwargs) -> nn.Module:
     model = get_model(*args, **kwargs)
     model.backbone.switch_to_deploy()
     return model
+
+
+def test_a_copy_of_a_compiled_backbone_runs_its_own_weights():
+    ours = build_scalenet('mmpretrain-vit').eval()
+    ours.compile(backend='eager')
+    expected = flatten(ours(image()))
+    other = pickle.loads(pickle.dumps(ours))
+    assert all(map(torch.equal, flatten(other(image())), expected))
+    randomise(other, seed=3)
+    assert not any(map(torch.equal, flatten(other(image())), expected))
+    assert all(map(torch.equal, flatten(ours(image())), expected))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from mmscalenet.checkpoints import CheckpointError, load_content
 from mmscalenet.checkpoints.errors import some
-from mmscalenet.checkpoints.formats import find_backbone, state_dict_in, unwrap
+from mmscalenet.checkpoints.formats import state_dict_in
 from mmscalenet.checkpoints.values import check_kinds, check_values
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
@@ -81,8 +81,7 @@ def fit_weights(model: nn.Module, checkpoint: dict, source: str) -> dict[str, Te
             load_content(module, part, source, name)
             state = {key: value for key, value in state.items() if key not in part}
         else:  # the file of a backbone alone, or of a model that has another name for it
-            load_content(module, checkpoint, source)
-            prefix = _plain(find_backbone(unwrap(checkpoint)))
+            prefix = _plain(load_content(module, checkpoint, source).prefix)
             if prefix and name.endswith(f'.{prefix}'[:-1]):
                 # that of a part of this model, which puts its own prefix in front: a detector for SoftTeacher
                 state = {key: value for key, value in state.items() if not key.startswith(prefix)}
