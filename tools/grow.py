@@ -21,8 +21,10 @@ from mmengine.logging import MMLogger
 import mmscalenet
 from mmscalenet.checkpoints import CheckpointError
 from mmscalenet.engine import ResumeError, UsageError, check_checkpoint, one_line_errors, read_config, whole_folder
+from mmscalenet.engine.cli import command_of
 from mmscalenet.engine.growing import grow_checkpoint
-from mmscalenet.engine.grown_config import factor_rates, grown_settings, read_base, write_grown
+from mmscalenet.engine.grown_config import factor_rates, grown_settings, read_base, scalenet_options, write_grown
+from mmscalenet.engine.literals import read_literal, read_settings
 from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
 from mmscalenet.tables import align
 
@@ -51,15 +53,39 @@ def number(text: str) -> float:
     return int(value) if value.denominator == 1 else float(value)
 
 
-def expand_options(args: argparse.Namespace) -> dict:
+def setting(text: str) -> dict:
+    """What one of --options sets: as on other command lines, or several as they are written in a config."""
+    try:
+        return read_settings(text)
+    except (SyntaxError, ValueError):
+        key, equals, value = text.partition('=')
+    if not equals:
+        raise argparse.ArgumentTypeError(f'{text} is not allowed; give key=value')
+    try:
+        return {key: read_literal(value)}
+    except (SyntaxError, ValueError):
+        pass
+    try:
+        return {key: DictAction._parse_iterable(value)}  # names, and lists of them, without quotes
+    except (AssertionError, RecursionError):
+        raise argparse.ArgumentTypeError(f'{text} cannot be read: are there brackets that do not close?') from None
+
+
+def expand_options(args: argparse.Namespace, base: Config) -> dict:
     """The options of the expansion by name.
 
     Raises:
         UsageError: If one of --options is none.
     """
     given = Config()
-    given.merge_from_dict(args.options or {})  # adapter.type=LoRA is a part of adapter
+    for one in args.options or []:
+        given.merge_from_dict(one)  # adapter.type=LoRA is a part of adapter
     options = dict(scale=args.scale[0] if len(args.scale) == 1 else args.scale) | given.to_dict()
+    for name, value in scalenet_options(base).items():  # which plan_expansion.py names beside them
+        if options.get(name) == value:
+            del options[name]
+    if isinstance(options.get('adapter'), dict):
+        options['adapter'].setdefault('type', 'ParallelAdapter')
     wrong = [name for name in options if name not in EXPAND_ARGUMENTS]
     if wrong:
         raise UsageError(f'--options {wrong[0]} is no option of a ScaleNet; allowed are {", ".join(EXPAND_ARGUMENTS)}.')
@@ -79,8 +105,9 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('checkpoint', help='what its training left')
     parser.add_argument('--scale', nargs='+', type=number, default=[2], help='positions per block, for Swin also one a '
                         'stage; default: 2')
-    parser.add_argument('--options', nargs='+', action=DictAction, help='more options of the expansion as key=value, '
-                        'e.g. layer_map=interleaved gate=0. adapter.type=LoRA adapter.rank=4')
+    parser.add_argument('--options', nargs='+', type=setting, metavar='KEY=VALUE', help='more options of the '
+                        'expansion, e.g. layer_map=interleaved gate=0. adapter.ratio=5/24, or in quotes what '
+                        'plan_expansion.py prints')
     parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='folder to write, not there yet')
     parser.add_argument('--name', help='name of config and checkpoint; default: that of the config and "_grown"')
     parser.add_argument('--shape', nargs='+', type=int, help='height and width at which multiply-adds are counted; '
@@ -90,14 +117,10 @@ def parse_args() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def write(args: argparse.Namespace, source: str, base: Config, name: str) -> tuple[Config, dict]:
+def write(args: argparse.Namespace, source: str, base: Config, options: dict, name: str) -> tuple[Config, dict]:
     """Write the folder, which gets its name when all is in it; the config and what its checkpoint holds."""
     with whole_folder(args.out) as folder:
         config = folder / f'{name}.py'
-        options = expand_options(args)
-        if factor_rates(base, options) is None:
-            print('note: gates and the factors of inject keep the rate that the optimizer of the config gives them; at '
-                  'that of weights they hardly open.', file=sys.stderr)
         settings = grown_settings(base, options) | dict(load_from=f'{{{{ fileDirname }}}}/{name}.pth')
         settings |= dict(trusted=True) if args.trusted else {}
         write_grown(config, source if '::' in source else os.path.relpath(source, folder), settings)
@@ -115,6 +138,15 @@ def grow(checkpoint: str, cfg: Config) -> dict:
     except ResumeError as error:
         print(f'warning: only the weights are grown: {error}', file=sys.stderr)
         return grow_checkpoint(checkpoint, cfg, weights_only=True)
+
+
+def name_own_rates(base: Config, options: dict, weights: dict) -> None:
+    """Say so where gates and the factors of ``inject`` have no rate of their own, and how the config gives them one."""
+    if factor_rates(base, options) is None:
+        keys = [key for key in weights if key.rpartition('.')[2] in ('gate', 'inject')]
+        print('note: gates and the factors of inject keep the rate that the optimizer of the config gives them, at '
+              'which they hardly open. Where it has custom_keys, give each a key of its own, as the longest counts: '
+              f"'{keys[0]}': dict(lr_mult=10.), and so on for {len(keys)}.", file=sys.stderr)
 
 
 def has_ended(cfg: Config, meta: dict) -> bool:
@@ -136,7 +168,8 @@ def main() -> None:
         raise UsageError(f'--name "{name}" is not allowed: it is the name of two files in the folder.')
     MMLogger.get_instance('grow', log_level='WARNING')
     try:
-        cfg, grown = write(args, source, base, name)
+        options = expand_options(args, base)
+        cfg, grown = write(args, source, base, options, name)
         from get_flops import build
         print(mmscalenet.layer_table(build(cfg, backbone=True)))
         rows = [('', 'parameters (M)', 'multiply-adds (G)', 'image'), ('before', *figures(base, args.shape)),
@@ -145,7 +178,7 @@ def main() -> None:
         raise UsageError(str(error)) from error
     print(f'\n{align(rows)}\n')
     config, checkpoint = args.out / f'{name}.py', args.out / f'{name}.pth'
-    train = f'python {os.path.relpath(ROOT / "train.py")}'
+    train = command_of(ROOT / 'train.py')
     print(f'Written: {config} and {checkpoint}. To train on from these weights:\n'
           f'    {train} {shlex.quote(str(config))}')
     if 'optimizer' in grown:
@@ -155,6 +188,7 @@ def main() -> None:
             print('which is at its end: the config first needs a longer train_cfg, and a schedule for it.')
     else:
         print('The checkpoint holds weights alone: the run that it is of cannot be gone on with.')
+    name_own_rates(base, options, grown['state_dict'])
 
 
 if __name__ == '__main__':

@@ -1,4 +1,5 @@
 """Data samples as pictures."""
+import itertools
 from collections.abc import Mapping
 
 import numpy as np
@@ -30,6 +31,9 @@ def enter_scope(cfg: Config) -> str:
     return scope
 
 
+_NUMBERS = itertools.count()
+
+
 class Drawer:
     """Draws annotations or predictions with the visualizer of a config's library.
 
@@ -44,7 +48,9 @@ class Drawer:
     def __init__(self, cfg: Config, meta: Mapping) -> None:
         self.scope = enter_scope(cfg)
         options = VISUALIZER[self.scope] | dict(cfg.get('visualizer') or {})
-        self.visualizer = VISUALIZERS.build(options | dict(name='drawer', vis_backends=None, save_dir=None))
+        # by a known name mmengine gives the visualizer that has it, whatever the classes
+        name = f'drawer {next(_NUMBERS)}'
+        self.visualizer = VISUALIZERS.build(options | dict(name=name, vis_backends=None, save_dir=None))
         classes, palette = meta.get('classes'), meta.get('palette')
         if self.scope == 'mmseg' and not palette:
             palette = np.random.default_rng(0).integers(256, size=(len(classes), 3)).tolist()

@@ -1,6 +1,6 @@
 """Inference with a model of any of the three libraries."""
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from mmscalenet.engine import full_type, read_config
+from mmscalenet.expansion import Expanded
 
 from .drawing import Drawer, enter_scope
 from .loading import load_model
@@ -33,6 +34,8 @@ class Inferencer:
         checkpoint (str | os.PathLike): What the training wrote: path or URL. Class names are taken from it, else from
             the data set of the config.
         device (str, optional): 'cpu', 'cuda', 'cuda:1', ... Defaults to None: a GPU if there is one.
+        depth (int | Sequence[int], optional): How many positions of a grown backbone run, see
+            :meth:`mmscalenet.Expanded.set_depth`. Defaults to None: as the config and the checkpoint say.
 
     Attributes:
         classes (list[str]): Names of the labels.
@@ -40,7 +43,8 @@ class Inferencer:
     Raises:
         UsageError: If the config does not exist.
         CheckpointError: If the checkpoint cannot be read or does not fit the config.
-        ValueError: If the config is not of mmpretrain, mmdet or mmseg or has no test pipeline.
+        ValueError: If the config is not of mmpretrain, mmdet or mmseg or has no test pipeline, or the backbone does not
+            run at that depth.
 
     Example:
         >>> inferencer = Inferencer('configs/mask_rcnn_scalenet_swin.py', 'epoch_12.pth')
@@ -49,11 +53,16 @@ class Inferencer:
     """
 
     def __init__(self, config: str | os.PathLike | Config, checkpoint: str | os.PathLike,
-                 device: str | None = None) -> None:
+                 device: str | None = None, depth: int | Sequence[int] | None = None) -> None:
         cfg = config if isinstance(config, Config) else read_config(os.fspath(config))
         enter_scope(cfg)
         dataset = _dataset(cfg)
         self.model, content = load_model(cfg, checkpoint)
+        if depth is not None:
+            if not isinstance(self.model.backbone, Expanded):
+                raise ValueError(f'depth={depth!r} needs a grown backbone, and that of the config is a '
+                                 f'{type(self.model.backbone).__name__}')
+            self.model.backbone.set_depth(depth)
         self.model.to(device or get_device())
         meta = _meta(content, dataset)
         if not meta.get('classes'):
@@ -76,12 +85,13 @@ class Inferencer:
             raise ValueError(f'image "{path}" cannot be read: {error}') from error
 
     @torch.no_grad()
-    def __call__(self, images: Iterable[str | os.PathLike | np.ndarray],
+    def __call__(self, images: str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndarray],
                  batch_size: int = 1) -> Iterator[BaseDataElement]:
         """Predicts.
 
         Args:
-            images (Iterable[str | os.PathLike | np.ndarray]): Paths, or arrays as :meth:`load` gives them.
+            images (str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndarray]): Paths, or arrays as
+                :meth:`load` gives them; one, or any number.
             batch_size (int): Most images in a batch, which holds neighbours of the same size after the pipeline.
                 Defaults to 1.
 
@@ -89,7 +99,7 @@ class Inferencer:
             BaseDataElement: The library's data sample of each image, in their order, on the CPU.
         """
         batch = []
-        for image in images:
+        for image in [images] if isinstance(images, (str, os.PathLike, np.ndarray)) else images:
             data = self._prepare(image)
             if batch and (len(batch) == batch_size or data['inputs'].shape != batch[0]['inputs'].shape):
                 yield from self._predict(batch)

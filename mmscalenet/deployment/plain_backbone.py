@@ -57,7 +57,7 @@ def make_plain(backbone: ScaleNet, config: Mapping, scope: str) -> dict:
     plain = {key: deepcopy(value) for key, value in config.items() if key not in ours}
     library = parent.__module__.split('.')[0]
     plain['type'] = parent.__name__ if library == scope else f'{library}.{parent.__name__}'
-    plain['drop_path_rate'] = drop_path_rate
+    plain['drop_path_rate'] = round(drop_path_rate, 7)  # parents compute it in float32
     if config.get('with_cp') and 'with_cp' in known:
         plain['with_cp'] = True
     if 'layers' in lists:

@@ -2,6 +2,7 @@
 import argparse
 import difflib
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -89,6 +90,14 @@ def require(cfg: Config, *names: str) -> None:
     if missing and 'runner_type' not in cfg:
         raise UsageError(f'the config has no {", ".join(missing)}. Inherit what is missing, e.g. from a schedule and a '
                          'data set in the _base_ folder of its library, or write it.')
+
+
+def command_of(script: Path) -> str:
+    """How people call one of the tools, as they called the one that runs: ``mmscalenet train``, or by its path."""
+    called = sys.orig_argv[1:3]
+    if called[:1] and Path(called[0]).name == 'mmscalenet' or called == ['-m', 'mmscalenet']:
+        return f'mmscalenet {script.stem}'
+    return f'python {os.path.relpath(script)}'
 
 
 def library_of(cfg: Config) -> str | None:

@@ -41,8 +41,7 @@ def name_endings(work_dir: str, alone: bool) -> Iterator[None]:
         yield
     except BaseException as error:
         if received:  # whatever it has become: mmengine takes it for a fault in the config while it formats that
-            print(f'stopped by {_NAMES[received[0]]}; go on with --resume. {_last(work_dir)}', file=sys.stderr,
-                  flush=True)
+            print(f'stopped by {_NAMES[received[0]]}. {_last(work_dir)}', file=sys.stderr, flush=True)
             sys.exit(128 + received[0])
         if isinstance(error, OSError):
             _name(error, work_dir)
@@ -56,7 +55,7 @@ def name_endings(work_dir: str, alone: bool) -> Iterator[None]:
 def _name(error: OSError, work_dir: str) -> None:
     place = f' "{error.filename}"' if error.filename else ''
     if error.errno in _FULL:
-        raise UsageError(f'a file{place} could not be written: {error.strerror}. Make room, and go on with --resume. '
+        raise UsageError(f'a file{place} could not be written: {error.strerror}. Make room. '
                          f'{_last(work_dir)}') from error
     if error.errno in _REFUSED:
         raise UsageError(f'the file or folder{place} cannot be used: {error.strerror}. {_last(work_dir)}') from error
@@ -73,4 +72,6 @@ def _raise_again(handler: logging.FileHandler, record: logging.LogRecord) -> Non
 
 def _last(work_dir: str) -> str:
     path = Path(work_dir) / 'last_checkpoint'
-    return f'The last checkpoint is {path.read_text()}' if path.exists() else 'There is no checkpoint yet.'
+    if not path.exists():
+        return 'There is no checkpoint yet: begin again.'
+    return f'Go on with --resume. The last checkpoint is {path.read_text()}'

@@ -1,6 +1,7 @@
 """Errors a user can mend: one line on stderr instead of a traceback."""
 import functools
 import os
+import re
 import sys
 import time
 from collections.abc import Callable
@@ -23,6 +24,15 @@ class ResumeError(ValueError):
     """What a run has beside its weights cannot go on in the grown model."""
 
 
+def _name_scope(error: KeyError) -> None:
+    """Raise a UsageError where mmengine did not find a class of ours, as the config names it without our scope."""
+    from mmscalenet import registry  # not before there is an error: it imports mmengine
+    name = match[1] if (match := re.search(r'(\w+) is not in the \S+ registry', str(error))) else None
+    if any(name in one.module_dict for one in vars(registry).values() if getattr(one, 'scope', '') == 'mmscalenet'):
+        raise UsageError(f"type='{name}' is a class of mmscalenet; write type='mmscalenet.{name}' in the config.") \
+            from error
+
+
 def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
     """Make ``main`` end with one line on stderr and exit code 2 at a :class:`UsageError`; others keep their traceback.
 
@@ -33,7 +43,11 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
     @functools.wraps(main)
     def wrapper() -> None:
         try:
-            main()
+            try:
+                main()
+            except KeyError as error:
+                _name_scope(error)
+                raise
         except UsageError as error:
             if int(os.environ.get('LOCAL_RANK', 0)) > 0:
                 time.sleep(20)  # on a machine with more to do, the first can be that late

@@ -15,6 +15,7 @@ from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
 from .cli import LIBRARIES, full_type
 from .errors import ResumeError
 from .grown_schedules import grow_schedules
+from .literals import read_literal
 
 
 def model_config(cfg: Config) -> ConfigDict:
@@ -90,7 +91,7 @@ def _optim_wrapper_of(run: dict, settings: ConfigDict) -> ConfigDict:
     The config in a checkpoint is Python. It is not run, only the numbers and names of ``optim_wrapper`` are read.
     """
     text = run['meta'].get('cfg')
-    given = _read_literal(text, 'optim_wrapper') if isinstance(text, str) else None
+    given = _read_variable(text, 'optim_wrapper') if isinstance(text, str) else None
     given = settings if given is None else ConfigDict(given)
     kinds = [_last(part.get('optimizer') or {}) for part in (given, settings)]
     if kinds[0] != kinds[1]:
@@ -116,23 +117,12 @@ def _plain(settings: ConfigDict) -> ConfigDict:
     return settings
 
 
-def _read_literal(text: str, name: str) -> object:
+def _read_variable(text: str, name: str) -> object:
     """The value of a variable in a config's text, in which mmengine writes dicts as calls of ``dict``."""
-
-    class Dicts(ast.NodeTransformer):
-
-        def visit_Call(self, node: ast.Call) -> ast.AST:
-            self.generic_visit(node)
-            given = node.args[0] if node.args else ast.Dict([], [])  # dict({'a.b': 1}) where keys are no names
-            if not (isinstance(node.func, ast.Name) and node.func.id == 'dict' and isinstance(given, ast.Dict)):
-                return node
-            keys = [word.arg and ast.Constant(word.arg) for word in node.keywords]
-            return ast.Dict(given.keys + keys, given.values + [word.value for word in node.keywords])
-
     try:
         for statement in ast.parse(text).body:
             if isinstance(statement, ast.Assign) and [getattr(t, 'id', None) for t in statement.targets] == [name]:
-                return ast.literal_eval(Dicts().visit(statement.value))
+                return read_literal(statement.value)
     except (SyntaxError, ValueError) as error:
         raise ResumeError(f'the config in the checkpoint cannot be read: {error}') from None
     return None

@@ -11,6 +11,7 @@ from PIL import Image
 
 from mmscalenet.apis import Inferencer
 from mmscalenet.checkpoints import CheckpointError
+from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
 
 LAST = {'cls': 'epoch_1.pth', 'det': 'epoch_1.pth', 'seg': 'iter_2.pth'}
 CLASSES = {'cls': ['class0', 'class1'], 'det': ['red', 'green']}
@@ -58,6 +59,10 @@ def test_predicts_as_the_runner(trained):
         for value, wanted_value in zip(flat(sample.to_dict(), task), flat(other.to_dict(), task), strict=True):
             np.testing.assert_allclose(value, wanted_value, rtol=1e-4, atol=1e-4)
 
+    for one in (str(paths[0]), inferencer.load(paths[0])):  # one image need not be in a list
+        alone, = inferencer(one)
+        for value, wanted_value in zip(flat(alone.to_dict(), task), flat(results[0].to_dict(), task), strict=True):
+            np.testing.assert_allclose(value, wanted_value, rtol=1e-4, atol=1e-4)
     if task in CLASSES:
         assert inferencer.classes == CLASSES[task]
     result = inferencer.describe(results[0])
@@ -84,6 +89,32 @@ def test_needs_no_pretrained_weights(det_fields, write_config, tmp_path):
     checkpoint = save_weights(write_config(det_fields), tmp_path)
     det_fields['model']['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint='nowhere.pth')
     assert Inferencer(write_config(det_fields, 'pretrained'), checkpoint, 'cpu').classes
+
+
+def test_depth(cls_fields, write_config, tmp_path):
+    config = write_config(cls_fields)
+    checkpoint = save_weights(config, tmp_path)
+    at_full = Inferencer(config, checkpoint, 'cpu').model.backbone
+    assert Inferencer(config, checkpoint, 'cpu', depth=at_full.runnable_depths()[0]).model.backbone.active_depth \
+        < at_full.active_depth
+    with pytest.raises(ValueError, match='99'):
+        Inferencer(config, checkpoint, 'cpu', depth=99)
+    backbone = cls_fields['model']['backbone']
+    cls_fields['model']['backbone'] = dict(type='VisionTransformer') | {
+        key: value for key, value in backbone.items() if key not in ('type', *EXPAND_ARGUMENTS)}
+    plain = write_config(cls_fields, 'plain')
+    with pytest.raises(ValueError, match='depth=2 needs a grown backbone.*VisionTransformer'):
+        Inferencer(plain, save_weights(plain, tmp_path), 'cpu', depth=2)
+
+
+def test_two_keep_their_own_classes(det_fields, write_config, tmp_path):
+    """Also where they draw, for which mmengine keeps one visualizer a name."""
+    config = write_config(det_fields)
+    inferencers = [Inferencer(config, save_weights(config, tmp_path, dataset_meta=dict(classes=names)), 'cpu')
+                   for names in (['cat', 'dog'], ['red', 'green'])]
+    for inferencer in inferencers:
+        assert list(inferencer.draw_rgb.visualizer.dataset_meta['classes']) == inferencer.classes
+    assert inferencers[0].classes == ['cat', 'dog']
 
 
 def test_mixed_sizes(seg_fields, write_config, tmp_path):

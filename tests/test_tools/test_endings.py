@@ -52,7 +52,7 @@ def test_stopped_by_a_signal(number, name, begun, tmp_path):
         _, errors = process.communicate(timeout=60)
     assert process.returncode == 128 + number, errors
     last = Path((tmp_path / 'work_dirs/tiny/last_checkpoint').read_text())
-    assert line_of(errors, 'stopped by') == (f'stopped by {name}; go on with --resume. The last checkpoint is {last}')
+    assert line_of(errors, 'stopped by') == (f'stopped by {name}. Go on with --resume. The last checkpoint is {last}')
     assert is_whole(tmp_path / last)
 
 
@@ -63,7 +63,7 @@ def test_no_room(blocks, said, begun, tmp_path, shell):
     done = shell('bash', '-c', f'ulimit -f {blocks}; exec {sys.executable} {TOOLS}/train.py {begun} --resume')
     line = line_of(done.stderr, 'error: ')
     assert done.returncode == 2 and 'could not be written: ' in line and said in line
-    assert 'Make room, and go on with --resume. The last checkpoint is ' in line and line.endswith('epoch_3.pth')
+    assert 'Make room. Go on with --resume. The last checkpoint is ' in line and line.endswith('epoch_3.pth')
     after = torch.load(tmp_path / 'work_dirs/tiny/epoch_3.pth', weights_only=False)['state_dict']
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert not (tmp_path / 'work_dirs/tiny/epoch_4.pth').exists() or blocks == 4

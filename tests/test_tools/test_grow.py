@@ -95,6 +95,33 @@ def test_options_and_a_moved_folder(trained, tool, tmp_path):
     assert Path(Config.fromfile('moved/deeper.py').load_from).samefile('moved/deeper.pth')
 
 
+def test_what_plan_expansion_prints_is_taken(trained, tool, tmp_path, capsys, monkeypatch):
+    """Between one pair of quotes, with the class that it names; and the train command is of the kind that ran."""
+    config, checkpoint = trained('cls')
+    monkeypatch.setattr(sys, 'orig_argv', ['python', '/usr/bin/mmscalenet', 'grow'])
+    tool('grow.py', config, checkpoint, '--options', "type='mmscalenet.ScaleNetDeiT', scale=3, layer_map='cyclic', "
+         "adapter=dict(type='ParallelAdapter', ratio=5/24)", 'gate=0.', '--out', 'grown')
+    backbone = Config.fromfile('grown/base_cls_grown.py').model.backbone
+    assert (backbone.scale, backbone.layer_map, backbone.gate) == (3, 'cyclic', 0)
+    assert backbone.adapter == dict(type='ParallelAdapter', ratio=5 / 24)
+    assert re.findall(r'^    mmscalenet train grown/base_cls_grown.py', capsys.readouterr().out, re.M)
+    tool('grow.py', config, checkpoint, '--options', 'adapter.ratio=1/4', '--out', 'narrow')
+    backbone = Config.fromfile('narrow/base_cls_grown.py').model.backbone
+    assert backbone.adapter == dict(type='ParallelAdapter', ratio=0.25)
+
+
+def test_it_says_how_gates_get_a_rate_beside_one_of_the_backbone(trained, tool, write_config, tmp_path, capsys):
+    config, checkpoint = trained('cls')
+    base = tmp_path / 'slow.py'
+    base.write_text(f"_base_ = {str(config)!r}\noptim_wrapper = dict(paramwise_cfg=dict(custom_keys=dict(\n"
+                    '    backbone=dict(lr_mult=0.1))))\n')
+    tool('grow.py', base, checkpoint, '--options', 'gate=0.', '--out', 'grown')
+    key, number = re.search(r"key of its own.*'(\S+)': dict\(lr_mult=10.\), and so on for (\d+)",
+                            capsys.readouterr().err).groups()
+    weights = torch.load('grown/slow_grown.pth', weights_only=False)['state_dict']
+    assert key in weights and int(number) == sum(name.endswith('.gate') for name in weights)
+
+
 DECAYS = dict(optimizer=dict(weight_decay=0.1))
 OPENS = dict(lr_mult=10., decay_mult=0.)
 

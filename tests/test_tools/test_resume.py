@@ -147,3 +147,11 @@ def test_resume_from_a_named_checkpoint(cls_fields, write_config, tool, tmp_path
     tool('train.py', config, '--resume', tmp_path / 'work_dirs/tiny/epoch_1.pth', '--work-dir', 'other')
     assert 'resumed epoch: 1, iter: 2' in capfd.readouterr().out
     assert not (tmp_path / 'other/epoch_1.pth').exists() and (tmp_path / 'other/epoch_3.pth').exists()
+
+
+def test_a_run_at_its_end_says_so(cls_fields, write_config, tool, tmp_path, capfd):
+    config = write_config(cls_fields)
+    tool('train.py', config, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
+    assert 'the run is at its end' not in ''.join(capfd.readouterr())
+    tool('train.py', config, '--no-validate', '--resume', '--cfg-options', 'train_cfg.max_epochs=1')
+    assert 'resume: the run is at its end, iteration 2 of 2, and nothing is left' in ''.join(capfd.readouterr())

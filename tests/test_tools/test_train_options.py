@@ -71,6 +71,12 @@ def test_refused_arguments_of_the_backbone(option, said, cls_fields, write_confi
     assert said in line
 
 
+def test_a_class_of_ours_without_our_scope(cls_fields, write_config, tool, capfd):
+    cls_fields['model']['backbone']['type'] = 'ScaleNetDeiT'
+    line = refused(tool, capfd, 'train.py', write_config(cls_fields))
+    assert "type='ScaleNetDeiT' is a class of mmscalenet; write type='mmscalenet.ScaleNetDeiT' in the config" in line
+
+
 @pytest.mark.parametrize(('script', 'part'), [('train.py', 'optim_wrapper'), ('test.py', 'test_evaluator')])
 def test_missing_part_of_the_config(script, part, cls_fields, write_config, tool, capfd, tmp_path):
     del cls_fields[part]

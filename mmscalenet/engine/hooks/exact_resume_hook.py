@@ -69,6 +69,10 @@ class ExactResumeHook(Hook):
             loop.dataloader_iterator = EndlessBatches(loader, *place, passed=loop.iter)
         elif place and place[0] == runner.epoch:
             self.start = place[1]
+        if self.resumed and loop.iter >= (getattr(loop, 'max_iters', None) or float('inf')):
+            runner.logger.warning(f'resume: the run is at its end, iteration {loop.iter} of {loop.max_iters}, and '
+                                  'nothing is left to train. To train on, give it a longer train_cfg, and a schedule '
+                                  'for it.')
         if self.lost:
             runner.logger.warning('resume: this run will differ from one that was never interrupted. Not restored: '
                                   f'{"; ".join(self.lost)}.')
