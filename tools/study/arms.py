@@ -11,6 +11,7 @@ CONFIGS = dict(deit='configs/study/deit-micro_8k_fashion-mnist.py',
                crops_3_deit='configs/study/deit-triple_12600i_fashion-crops.py',
                crops_6_deit='configs/study/deit-micro_6600i_fashion-crops.py',
                narrow_deit='configs/study/deit-narrow_32k_fashion-crops.py',
+               long_narrow_deit='configs/study/deit-narrow_128k_fashion-crops.py',
                demo_deit='configs/study/deit-single_8k_fashion-crops.py',
                mask_rcnn='configs/study/mask-rcnn_deit-nano_6000i_fashion-scenes.py',
                upernet='configs/study/upernet_deit-nano_6000i_fashion-scenes.py',
@@ -80,10 +81,11 @@ class Arms:
 AGES = (1 / 8, 1 / 4, 1 / 2, 1)
 
 
-def of_every_age(arms: Arms, ways: dict[str, dict]) -> list[Run]:
-    """Bases of four ages: one trunk, left at 70 % of each age, with a decay for each; first of ``ways`` is the base."""
+def of_every_age(arms: Arms, ways: dict[str, dict], ages: tuple[float, ...] = AGES) -> list[Run]:
+    """Bases of several ages: one trunk, left at 70 % of each age, with a decay for each; first of ``ways`` is the base.
+    """
     opponent, thousands = next(iter(ways)), arms.base.budget // 1000
     return [arms.base, *(
         arms.fork(f'{arm}, {age * thousands:g}k steps', options, at=FORK * age, until=age, decay=0.15 * age,
                   opponent=opponent if age == 1 else f'{opponent}, {age * thousands:g}k steps')
-        for age in AGES for arm, options in ways.items() if not (arm == opponent and age == 1))]
+        for age in ages for arm, options in ways.items() if not (arm == opponent and age == 1))]

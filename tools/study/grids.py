@@ -30,6 +30,7 @@ GRIDS |= {
     't2_deit_crops': _every_seed(later.confirmation, 'deit', range(3)),
     't2_deit_deeper': _every_seed(later.deeper, 'deit', range(3)),
     't2_deit_narrow_regime': _every_seed(later.narrow, 'deit', range(3)),
+    't2_deit_narrow_long_regime': _every_seed(later.long_narrow, 'deit', range(3)),
     't2_deit_elastic': _every_seed(later.elastic, 'deit', range(3)),
     't2_deit_dials': _every_seed(later.dials, 'deit', range(3)),
     't2_mask_rcnn': _every_seed(later.dense, 'mask_rcnn', range(2)),

@@ -29,6 +29,13 @@ def narrow(family: str, seed: int) -> list[Run]:
                         WAYS | {'third': THIRD[family]})
 
 
+def long_narrow(family: str, seed: int) -> list[Run]:
+    """The same for longer budgets, without the paper's form, which costs what sharing costs and has come out as it."""
+    arms = Arms(f't2_{family}_narrow_long_regime', f'long_narrow_{family}', seed, warmup=400 / 128000)
+    ways = {way: options for way, options in WAYS.items() if way != 'ScaleNet'}
+    return of_every_age(arms, ways | {'third': THIRD[family]}, ages=(1 / 2, 1))
+
+
 def elastic(family: str, seed: int) -> list[Run]:
     """One set of weights for 1 to 4 runs of the one block, or of its copies, against a net for each depth."""
     arms = Arms(f't2_{family}_elastic', f'crops_{family}', seed, trunk_grid=f't2_{family}_crops', warmup=0.0125)

@@ -18,7 +18,8 @@ BASES = dict(
     t1_deit_mechanisms='6 blocks, plain',
     t2_deit_crops='1 block, photographs',
     t2_deit_deeper='{blocks}, photographs',
-    t2_deit_narrow_regime='6 narrow blocks, photographs')
+    t2_deit_narrow_regime='6 narrow blocks, photographs',
+    t2_deit_narrow_long_regime='6 narrow blocks, photographs')
 WAYS = dict(shared='the whole net run twice, shared', stacked='the whole net twice, copies',
             third='its middle third run twice, shared')
 #: Of an arm's name what matters here, and what may follow.
