@@ -14,7 +14,6 @@ from PIL import Image
 from torch import nn
 
 from mmscalenet.engine import full_type, read_config
-from mmscalenet.expansion import Expanded
 
 from .drawing import Drawer, enter_scope
 from .loading import load_model
@@ -59,7 +58,7 @@ class Inferencer:
         dataset = _dataset(cfg)
         self.model, content = load_model(cfg, checkpoint)
         if depth is not None:
-            if not isinstance(self.model.backbone, Expanded):
+            if not hasattr(self.model.backbone, 'set_depth'):
                 raise ValueError(f'depth={depth!r} needs a grown backbone, and that of the config is a '
                                  f'{type(self.model.backbone).__name__}')
             self.model.backbone.set_depth(depth)

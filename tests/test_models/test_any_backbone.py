@@ -89,7 +89,7 @@ def test_files_that_do_not_fit_change_nothing():
             (state | {key: torch.zeros(3, 3)}, r'other shapes: .*\(3, 3\) in the file, \(64, 16\) in the model'),
             (state | {key: torch.full((64, 16), torch.nan)}, 'NaN or inf in stages.1.0.pointwise_conv1.weight'),
             ({'conv1.weight': torch.zeros(1)}, 'none of the names of the model is in it, .*names start with conv1'),
-            (trained, r'was trained with stages.0.positions.layer_map=\[0, 0, 1, 1\]'),
+            (trained, r'was trained with layer_map=\[0, 0, 1, 1\] in stages\.0'),
             ({f'{start}.{name}': value for start in 'ab' for name, value in state.items()},
              "several backbones in it; say which with prefix: 'a.', 'b.'")):
         with pytest.raises(CheckpointError, match=f'does not fit ScaleNet_mmpretrain_ConvNeXt: .*{message}'):
