@@ -75,12 +75,16 @@ def expand_options(args: argparse.Namespace, base: Config) -> dict:
     """The options of the expansion by name.
 
     Raises:
-        UsageError: If one of --options is none.
+        UsageError: If one of --options is none, or the scale is given twice.
     """
     given = Config()
     for one in args.options or []:
         given.merge_from_dict(one)  # adapter.type=LoRA is a part of adapter
-    options = dict(scale=args.scale[0] if len(args.scale) == 1 else args.scale) | given.to_dict()
+    options = given.to_dict()
+    if args.scale and 'scale' in options:
+        raise UsageError('scale is given twice, by --scale and among --options; leave out one of them.')
+    scale = args.scale or [2]
+    options = dict(scale=scale[0] if len(scale) == 1 else scale) | options
     for name, value in scalenet_options(base).items():  # which plan_expansion.py names beside them
         if options.get(name) == value:
             del options[name]
@@ -103,7 +107,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('config', help='config of the base, e.g. mmdet::swin/NAME.py, or the work directory of its run')
     parser.add_argument('checkpoint', help='what its training left')
-    parser.add_argument('--scale', nargs='+', type=number, default=[2], help='positions per block, for Swin also one a '
+    parser.add_argument('--scale', nargs='+', type=number, help='positions per block, for Swin also one a '
                         'stage; default: 2')
     parser.add_argument('--options', nargs='+', type=setting, metavar='KEY=VALUE', help='more options of the '
                         'expansion, e.g. layer_map=interleaved gate=0. adapter.ratio=5/24, or in quotes what '
@@ -142,8 +146,8 @@ def grow(checkpoint: str, cfg: Config) -> dict:
 
 def name_own_rates(base: Config, options: dict, weights: dict) -> None:
     """Say so where gates and the factors of ``inject`` have no rate of their own, and how the config gives them one."""
-    if factor_rates(base, options) is None:
-        keys = [key for key in weights if key.rpartition('.')[2] in ('gate', 'inject')]
+    keys = [key for key in weights if key.rpartition('.')[2] in ('gate', 'inject')]
+    if keys and factor_rates(base, options) is None:
         print('note: gates and the factors of inject keep the rate that the optimizer of the config gives them, at '
               'which they hardly open. Where it has custom_keys, give each a key of its own, as the longest counts: '
               f"'{keys[0]}': dict(lr_mult=10.), and so on for {len(keys)}.", file=sys.stderr)

@@ -1,4 +1,4 @@
-# 6 blocks of half the width: as deep as deit-micro, with hardly more parameters than the one block of deit-single.
+# 6 blocks of half the width: as deep as deit-micro, with a quarter more parameters than the one block of deit-single.
 _base_ = './deit-single_32k_fashion-crops.py'
 
 model = dict(

@@ -25,6 +25,7 @@ def test_gains_are_of_the_bases_loss_and_stand_at_its_tokens(tmp_path):
         record(deeper, 'base, 2 blocks', 0, 2., 'base, 2 blocks'),
         record(deeper, 'stacked, 2 blocks', 0, 1., 'base, 2 blocks'),
         record('t1_deit_few', 'base', 0, 2.), record('t1_deit_few', 'shared', 0, 1.)])
+    assert ['1 block, photographs', 'shared', '1,000', '2', '+20.0 ± 63.5'] in regime_figure.regime_table(arms)
     found = regime_figure.points(arms)
     shared = found['shared'].pop('1 block, photographs')
     assert sorted(shared) == [500, 1000]  # 3e9 and 6e9 over 6 * 1000 ** 2
@@ -32,5 +33,6 @@ def test_gains_are_of_the_bases_loss_and_stand_at_its_tokens(tmp_path):
     assert shared[1000].mean == pytest.approx(20) and shared[1000].half == pytest.approx(12.706 * 5, rel=1e-3)
     assert found['stacked'].pop('2 blocks, photographs')[1000].mean == pytest.approx(50)
     assert not any(found.values())
+    assert regime_figure.regime_table(Arms([record(crops, 'base', 0, 2.)])) == []
     regime_figure.regime(arms, tmp_path / 'regime.png')
     assert (tmp_path / 'regime.png').stat().st_size > 10_000

@@ -209,6 +209,7 @@ def test_weights_alone(trained, tool, tmp_path, capsys):
     (['empty', '{checkpoint}', '--out', 'new'], 'there is no config in "empty"'),
     (['{config}', '{checkpoint}', '--out', 'new', '--scale', '0.5'], 'scale=0.5 is not allowed'),
     (['{config}', '{checkpoint}', '--out', 'new', '--options', 'gates=0'], 'gates is no option of a ScaleNet'),
+    (['{config}', '{checkpoint}', '--out', 'new', '--scale', '3', '--options', 'scale=2'], 'scale is given twice'),
     (['{config}', '{checkpoint}', '--out', 'new', '--options', 'layer_map=zigzag'], "layer_map='zigzag' is unknown"),
     (['{config}', '{other}', '--out', 'new'], 'does not fit'),
     (['{resnet}', '{checkpoint}', '--out', 'new'], 'ResNet, is none that is expanded here'),

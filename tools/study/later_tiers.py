@@ -24,7 +24,7 @@ def deeper(family: str, seed: int) -> list[Run]:
 
 
 def narrow(family: str, seed: int) -> list[Run]:
-    """As ``confirmation``, of a base of 6 blocks whose budget is as large for its parameters as that of one block."""
+    """As ``confirmation``, of a base of 6 blocks whose budget is about as large for its parameters as that of one."""
     return of_every_age(Arms(f't2_{family}_narrow_regime', f'narrow_{family}', seed, warmup=0.0125),
                         WAYS | {'third': THIRD[family]})
 

@@ -51,6 +51,17 @@ def points(arms: Arms) -> dict[str, dict[str, dict[float, Estimate]]]:
     return found
 
 
+def regime_table(arms: Arms) -> list[list[str]]:
+    """What the figure shows, in numbers; no rows where there is nothing to show."""
+    rows = [['base', 'way', 'tokens for each parameter', 'seeds', 'test loss saved (%)']]
+    for way, by_base in points(arms).items():
+        for base, of_base in by_base.items():
+            for tokens, gain in sorted(of_base.items()):
+                half = '' if gain.half is None else f' ± {gain.half:.1f}'
+                rows.append([base, way, f'{tokens:,.0f}', str(gain.count), f'{gain.mean:+.1f}{half}'])
+    return rows if rows[1:] else []
+
+
 def regime(arms: Arms, path: Path) -> None:
     """One panel a way to grow, one line a base."""
     found = points(arms)

@@ -18,6 +18,7 @@ import figures  # noqa: E402
 import lines  # noqa: E402
 from compare import Arms, Estimate  # noqa: E402
 from elastic_figures import depth_table  # noqa: E402
+from regime_figure import regime_table  # noqa: E402
 
 from mmscalenet.engine import UsageError, one_line_errors, whole_file  # noqa: E402
 
@@ -105,6 +106,9 @@ def tables(arms: Arms, studies: list[str]) -> str:
         if rows := depth_table(arms, study):
             parts.append('The finished nets, tested at other depths (means, in brackets of how many seeds; differences '
                          'paired by seed, with half of their 95 % interval):\n\n' + markdown(rows))
+    if rows := regime_table(arms):
+        parts.append('## All bases\n\nTest loss saved against the base trained on, in percent of its own, with half of '
+                     'the 95 % interval; tokens for each parameter: training FLOPs / 6 N^2.\n\n' + markdown(rows))
     return '\n\n'.join(parts) + '\n'
 
 
