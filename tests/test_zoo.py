@@ -33,6 +33,12 @@ def test_every_config_is_in_one_metafile():
     assert set(INDEX) == {str(path.relative_to(ROOT)) for path in (ROOT / 'configs').rglob('metafile.yml')}
 
 
+def test_images_are_those_the_models_see():
+    for model in MODELS.values():
+        height, width = (2 * get_flops.image_shape(read_config(str(ROOT / model['Config']))))[:2]
+        assert model['Metadata']['Image'][2:] == f'{height}x{width}', model['Name']
+
+
 def test_collections():
     names = [collection['Name'] for metafile in METAFILES.values() for collection in metafile['Collections']]
     assert len(set(names)) == len(names) == len(INDEX)

@@ -115,7 +115,7 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--out', required=True, type=Path, metavar='DIR', help='folder to write, not there yet')
     parser.add_argument('--name', help='name of config and checkpoint; default: that of the config and "_grown"')
     parser.add_argument('--shape', nargs='+', type=int, help='height and width at which multiply-adds are counted; '
-                        'default: img_size of the backbone, or 224')
+                        'default: the crops of a segmentor, else what the test pipeline gives')
     parser.add_argument('--trusted', action='store_true', help='checkpoint and grown config may run code: only if you '
                         'trust the origin of the first')
     return parser.parse_args()

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn as nn
+from mmcv.transforms import Resize
 from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,6 +39,21 @@ def swin_by_hand(positions: list[int], d: int = 96, window: int = 7) -> float:
             n, d = n // 4, 2 * d
             total += n * 2 * d * d  # merging: 4 d / 2 channels to d
     return (total + d * 1000) / 1e9
+
+
+@pytest.mark.parametrize('pipeline, preprocessor, expected', [
+    ([dict(type='mmdet.Resize', scale=(1333, 800), keep_ratio=True), dict(type='PackDetInputs')], {}, [800, 1333]),
+    ([dict(type=Resize, scale=(640, 480))], {}, [480, 640]),
+    ([dict(type='Resize', scale=(2048, 512))], dict(size=(512, 512)), [512, 512]),
+    ([dict(type='ResizeEdge', scale=256), dict(type='CenterCrop', crop_size=224)], {}, [224]),
+    ([dict(type='LoadImageFromFile')], {}, [96])])
+def test_images_that_the_model_sees(pipeline, preprocessor, expected):
+    """Also where the data set is wrapped and a type is a class."""
+    dataset = dict(type='RepeatDataset', times=2, dataset=dict(type='CocoDataset', pipeline=pipeline))
+    cfg = Config(dict(model=dict(backbone=dict(img_size=96), data_preprocessor=preprocessor),
+                      test_dataloader=dict(dataset=dataset)))
+    assert get_flops.image_shape(cfg) == expected
+    assert get_flops.image_shape(Config(dict(model=dict(backbone=dict())))) == [224]
 
 
 @pytest.mark.parametrize('scale', [1, 1.5, 2])

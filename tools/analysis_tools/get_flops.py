@@ -8,14 +8,14 @@ temporary buffers come on top, and checkpointing (``with_cp``) is not seen.
 
     python tools/analysis_tools/get_flops.py configs/deit/*.py
     python tools/analysis_tools/get_flops.py configs/scalenet_deit_in1k.py --scales 1 2 3 4 --memory
-    python tools/analysis_tools/get_flops.py configs/mask_rcnn_scalenet_swin.py --shape 800 1333 --backbone --depth 18
+    python tools/analysis_tools/get_flops.py configs/mask_rcnn_scalenet_swin.py --backbone --depth 18
 """
 import argparse
 import gc
 import os
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -37,6 +37,7 @@ from mmscalenet.engine import (
     use_depth,
     whole_file,
 )
+from mmscalenet.engine.cli import datasets
 from mmscalenet.expansion.recompute import LIGHT
 
 
@@ -156,7 +157,26 @@ def table(rows: list[dict[str, str]]) -> str:
 
 def default_shape(cfg: Config) -> list[int]:
     """The backbone's own image size, else ImageNet's."""
-    size = cfg.model.backbone.get('img_size', 224)
+    return _height_and_width(cfg.model.backbone.get('img_size', 224))
+
+
+def image_shape(cfg: Config) -> list[int]:
+    """Of the images that the model sees: the crops of a segmentor, else what the test pipeline gives, else the
+    backbone's own."""
+    preprocessor = cfg.model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    if preprocessor.get('size'):
+        return _height_and_width(preprocessor.size)
+    transforms = [transform for dataset in datasets(cfg, ['test']) for transform in dataset.get('pipeline') or []]
+    for transform in reversed(transforms):
+        kind = full_type(transform).rpartition('.')[2]
+        if kind == 'CenterCrop':
+            return _height_and_width(transform.crop_size)
+        if kind == 'Resize' and transform.get('scale'):
+            return _height_and_width(transform.scale)[::-1]  # it has the width first
+    return default_shape(cfg)
+
+
+def _height_and_width(size: int | Sequence[int]) -> list[int]:
     return [size] if isinstance(size, int) else list(size)
 
 
@@ -184,7 +204,7 @@ def models_of(args: argparse.Namespace) -> Iterator[tuple[str, Config]]:
 def measure(cfg: Config, shape: list[int] | None, backbone: bool, memory: bool) -> dict[str, str]:
     """The figures of one model, as cells of the table."""
     model = build(cfg, backbone)
-    size = shape or default_shape(cfg)
+    size = shape or image_shape(cfg)
     image = (cfg.model.backbone.get('in_channels', 3), size[0], size[-1])
     row = {
         'image': 'x'.join(map(str, image)),
@@ -202,7 +222,7 @@ def parse_args() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument('configs', nargs='+', metavar='config')
     parser.add_argument('--shape', nargs='+', type=int, help='height and width, or one number for both; default: '
-                        'img_size of the backbone, or 224')
+                        "the crops of a segmentor, else what the test pipeline gives")
     parser.add_argument('--scales', nargs='+', type=float, help='one row of each config for each of these values of '
                         'model.backbone.scale')
     add_depth_argument(parser)

@@ -40,7 +40,7 @@ def parse_args() -> argparse.Namespace:
     for name, (_, example) in UNITS.items():
         parser.add_argument(f'--{name}', help=f'budget: {example}')
     parser.add_argument('--shape', nargs='+', type=int, help='height and width of an image, or one number for both; '
-                        'default: img_size of the backbone, or 224')
+                        'default: the crops of a segmentor, else what the test pipeline gives')
     parser.add_argument('--backbone', action='store_true', help='the backbone alone')
     parser.add_argument('--max-scale', type=float, default=3, help='largest scale; default: %(default)s')
     parser.add_argument('--batch-size', type=int, default=1, help='images in a training step; default: %(default)s')

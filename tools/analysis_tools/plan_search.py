@@ -4,7 +4,7 @@ import copy
 import sys
 
 import torch
-from get_flops import build, default_shape
+from get_flops import build, image_shape
 from mmengine.config import Config
 from plan_budgets import Row, in_order
 from plan_candidates import Blocks, candidates
@@ -39,7 +39,7 @@ class Search:
         self.reset = [name for name in ('core', 'depth') if cfg.model.backbone.get(name) is not None]
         cfg.model.backbone.update(self.leading | BASE)
         self.cfg = cfg
-        size = args.shape or default_shape(cfg)
+        size = args.shape or image_shape(cfg)
         self.shape = (cfg.model.backbone.get('in_channels', 3), size[0], size[-1])
 
     def build(self, backbone: bool, **options) -> torch.nn.Module:

@@ -23,16 +23,16 @@ from mmscalenet.engine import library_of, read_config, whole_file
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / 'tools/analysis_tools'))
-from get_flops import build, count_multiply_adds, default_shape, table  # noqa: E402
+from get_flops import build, count_multiply_adds, image_shape, table  # noqa: E402
 
-#: Folder -> its collection, and the height and width at which multiply-adds are counted, if not those of the backbone.
+#: Folder -> its collection.
 COLLECTIONS = {
-    'mask_rcnn': ('ScaleNet Mask R-CNN on COCO', (800, 1333)),
-    'upernet': ('ScaleNet UperNet on ADE20K', (512, 512)),
-    'deit': ('ScaleNet DeiT on ImageNet-1k', None),
-    'swin': ('ScaleNet Swin on ImageNet-1k', None),
-    'fashion': ('ScaleNet on Fashion-MNIST', None),
-    'fashion_scenes': ('ScaleNet on Fashion scenes', None),
+    'mask_rcnn': 'ScaleNet Mask R-CNN on COCO',
+    'upernet': 'ScaleNet UperNet on ADE20K',
+    'deit': 'ScaleNet DeiT on ImageNet-1k',
+    'swin': 'ScaleNet Swin on ImageNet-1k',
+    'fashion': 'ScaleNet on Fashion-MNIST',
+    'fashion_scenes': 'ScaleNet on Fashion scenes',
 }
 PAPER = dict(Title='ScaleNet', URL='https://arxiv.org/abs/2510.18431')
 #: Class of the data set -> its name.
@@ -92,10 +92,10 @@ def counts(model: str, library: str, image: tuple[int, int, int]) -> dict[str, i
     return found
 
 
-def entry(path: Path, collection: str, shape: tuple[int, int] | None) -> dict:
+def entry(path: Path, collection: str) -> dict:
     """What a metafile says of a config."""
     cfg = read_config(str(path))
-    size = shape or default_shape(cfg)
+    size = image_shape(cfg)
     image = (cfg.model.backbone.get('in_channels', 3), size[0], size[-1])
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     metadata = {'Training Data': dataset_of(cfg), **length_of(cfg), 'Image': 'x'.join(map(str, image)),
@@ -115,10 +115,10 @@ def write_yaml(path: Path, head: str, content: dict) -> None:
 
 def count(folder: str) -> None:
     """Write the metafile of a folder."""
-    collection, shape = COLLECTIONS[folder]
+    collection = COLLECTIONS[folder]
     models = []
     for path in configs_of(folder):
-        models.append(entry(path, collection, shape))
+        models.append(entry(path, collection))
         print(path.stem, models[-1]['Metadata'], flush=True)
     write_yaml(
         ROOT / 'configs' / folder / 'metafile.yml',
@@ -145,7 +145,7 @@ def rows_of(folder: str) -> list[dict[str, str]]:
 
 def page() -> str:
     """docs/zoo.md."""
-    tables = [f'## {collection}\n\n{table(rows_of(folder))}\n' for folder, (collection, _) in COLLECTIONS.items()]
+    tables = [f'## {collection}\n\n{table(rows_of(folder))}\n' for folder, collection in COLLECTIONS.items()]
     return '\n'.join(['''# All configs
 
 Made by `python tools/dev/zoo.py` from the `metafile.yml` beside the configs, which `mim search` reads too.

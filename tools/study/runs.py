@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / 'tools/analysis_tools'))
 
 from drop_in_trial import make_batch  # noqa: E402
-from get_flops import build, count_multiply_adds, counting, default_shape  # noqa: E402
+from get_flops import build, count_multiply_adds, counting, image_shape  # noqa: E402
 
 #: A training step costs three times its forward pass, and a multiply-add is two FLOPs.
 FLOPS_PER_MULTIPLY_ADD = 3 * 2
@@ -226,7 +226,7 @@ def config_of(path: str, options: dict) -> Config:
 def _count(text: str, batch: int) -> tuple[int, int]:
     """Multiply-adds of a batch's forward pass in training, and parameters, of the model of a config."""
     cfg = Config.fromstring(text, '.py')
-    model, shape = build(cfg), default_shape(cfg)
+    model, shape = build(cfg), image_shape(cfg)
     image = (cfg.model.backbone.get('in_channels', 3), shape[0], shape[-1])
     count = count_multiply_adds(model, image, batch) if cfg.default_scope == 'mmpretrain' else \
         count_losses(model, cfg, image) * batch // 2
