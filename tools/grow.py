@@ -5,9 +5,11 @@
 
 The config inherits from the one given, or from the one that a work directory holds, and changes the backbone alone, and
 with ``gate`` or ``inject`` the rate of their factors; the checkpoint beside it holds the whole model, heads too, and
-what the run's optimizer knew of it. Both can lie anywhere. Nothing is overwritten.
+what the run's optimizer knew of it. Both can lie anywhere. Nothing is overwritten. With ``--same-flops`` the grown run
+is a fair opponent of the base trained on: what is left of the run becomes as many steps as cost the same.
 """
 import argparse
+import copy
 import os
 import shlex
 import sys
@@ -21,10 +23,12 @@ from mmengine.logging import MMLogger
 import mmscalenet
 from mmscalenet.checkpoints import CheckpointError
 from mmscalenet.engine import ResumeError, UsageError, check_checkpoint, one_line_errors, read_config, whole_folder
+from mmscalenet.engine.checkpoint_reading import read_run
 from mmscalenet.engine.cli import command_of
-from mmscalenet.engine.growing import grow_checkpoint
+from mmscalenet.engine.growing import grow_checkpoint, is_run
 from mmscalenet.engine.grown_config import factor_rates, grown_settings, read_base, scalenet_options, write_grown
 from mmscalenet.engine.literals import read_literal, read_settings
+from mmscalenet.engine.same_flops import SameFlops
 from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
 from mmscalenet.tables import align
 
@@ -116,21 +120,45 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('--name', help='name of config and checkpoint; default: that of the config and "_grown"')
     parser.add_argument('--shape', nargs='+', type=int, help='height and width at which multiply-adds are counted; '
                         'default: the crops of a segmentor, else what the test pipeline gives')
+    parser.add_argument('--same-flops', action='store_true', help='end earlier, so that the rest of the run, gone on '
+                        'with by --resume, takes the FLOPs that the rest of the base\'s run takes')
     parser.add_argument('--trusted', action='store_true', help='checkpoint and grown config may run code: only if you '
                         'trust the origin of the first')
     return parser.parse_args()
+
+
+def same_flops(args: argparse.Namespace, base: Config, settings: dict) -> dict:
+    """What the grown config says of length and schedule, for the rest of the run to cost what the base's would."""
+    from get_flops import build, image_shape
+    from training_flops import training_multiply_adds
+    cfg = copy.deepcopy(base)
+    cfg.merge_from_dict(copy.deepcopy(settings))
+    run = read_run(args.checkpoint, args.trusted)
+    if not is_run(run) or base.get('optim_wrapper') is None:
+        raise UsageError('--same-flops is for a run that goes on, and the checkpoint holds weights alone.')
+    size = args.shape or image_shape(base)
+    image = (base.model.backbone.get('in_channels', 3), size[0], size[-1])
+    cost, own = (training_multiply_adds(build(one), one, image, 2) for one in (base, cfg))
+    rest = SameFlops(base, run, own / cost)
+    print(f'A step of the grown net costs {own / cost:.3f} times one of the base. From iteration {rest.now} on it runs '
+          f'to {rest.end}, the base to {rest.total}: {rest.spent:.3f} of the FLOPs of the base\'s rest.\n')
+    for name in rest.unmoved():
+        print(f'note: {name} lies behind iteration {rest.now}, and is kept as it is.', file=sys.stderr)
+    return rest.settings
 
 
 def write(args: argparse.Namespace, source: str, base: Config, options: dict, name: str) -> tuple[Config, dict]:
     """Write the folder, which gets its name when all is in it; the config and what its checkpoint holds."""
     with whole_folder(args.out) as folder:
         config = folder / f'{name}.py'
-        settings = grown_settings(base, options) | dict(load_from=f'{{{{ fileDirname }}}}/{name}.pth')
+        settings = grown_settings(base, options)
+        settings |= same_flops(args, base, settings) if args.same_flops else {}
+        settings |= dict(load_from=f'{{{{ fileDirname }}}}/{name}.pth')
         settings |= dict(trusted=True) if args.trusted else {}
         write_grown(config, source if '::' in source else os.path.relpath(source, folder), settings)
         cfg = read_config(str(config))
         cfg.load_from = str(args.out.resolve() / f'{name}.pth')  # where it will be
-        grown = grow(args.checkpoint, cfg)
+        grown = grow_checkpoint(args.checkpoint, cfg) if args.same_flops else grow(args.checkpoint, cfg)
         torch.save(grown, folder / f'{name}.pth')
     return cfg, grown
 

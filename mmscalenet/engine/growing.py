@@ -53,9 +53,7 @@ def grow_checkpoint(checkpoint: str | PathLike, cfg: Config, weights_only: bool 
     with DefaultScope.overwrite_default_scope(library_of(cfg)), torch.random.fork_rng(devices=[]):
         model, state = _grow_weights(cfg, run, name, seed)
         grown = dict(state_dict=state)
-        is_run = {'optimizer', 'meta', 'message_hub'} <= run.keys() and {'epoch', 'iter'} <= meta.keys()
-        is_run = is_run and cfg.get('optim_wrapper') is not None
-        if weights_only or not is_run:
+        if weights_only or not is_run(run) or cfg.get('optim_wrapper') is None:
             return grown
         if 'ema_state_dict' in run:  # state_dict holds the average then, and this what is trained
             ema = run['ema_state_dict']
@@ -70,6 +68,13 @@ def grow_checkpoint(checkpoint: str | PathLike, cfg: Config, weights_only: bool 
     grown['message_hub'] = _grow_message_hub(run['message_hub'], cfg)
     grown['meta'] = {**meta, 'cfg': cfg.pretty_text}
     return grown
+
+
+def is_run(checkpoint: dict) -> bool:
+    """Whether what a checkpoint holds is a run that can go on, not weights alone."""
+    meta = checkpoint.get('meta')
+    return {'optimizer', 'message_hub'} <= checkpoint.keys() and isinstance(meta, dict) \
+        and {'epoch', 'iter'} <= meta.keys()
 
 
 def _grow_weights(cfg: Config, checkpoint: dict, name: str, seed: int) -> tuple[nn.Module, dict[str, Tensor]]:

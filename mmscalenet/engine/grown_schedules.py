@@ -29,7 +29,7 @@ def grow_schedules(cfg: Config, run: dict, wrapper: OptimWrapper) -> list[dict] 
     given = cfg.get('param_scheduler')
     if given is None:
         return None
-    length = _epoch_length(cfg, run)
+    length = epoch_length(cfg, run)
     epochs, iterations = run['meta']['epoch'], run['meta']['iter']
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Detected call of `scheduler.step', UserWarning)  # of no optimizer's step
@@ -41,7 +41,7 @@ def grow_schedules(cfg: Config, run: dict, wrapper: OptimWrapper) -> list[dict] 
     return [scheduler.state_dict() for scheduler in schedulers]
 
 
-def _epoch_length(cfg: Config, run: dict) -> int | None:
+def epoch_length(cfg: Config, run: dict) -> int | None:
     """Iterations of an epoch, None where the loop counts iterations."""
     if 'max_epochs' not in cfg.train_cfg:
         return None

@@ -17,7 +17,8 @@ import report  # noqa: E402
 from arms import CONFIGS  # noqa: E402
 from grids import GRIDS  # noqa: E402
 from run import Study  # noqa: E402
-from runs import Run, count_losses  # noqa: E402
+from runs import Run  # noqa: E402
+from training_flops import count_losses  # noqa: E402
 
 CONFIG = """
 _base_ = {config!r}

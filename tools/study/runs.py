@@ -8,17 +8,15 @@ from functools import cache, cached_property
 from pathlib import Path
 from statistics import mean
 
-import torch
 from mmengine.config import Config
-from torch import nn
 
 from mmscalenet.engine import read_config
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.append(str(ROOT / 'tools/analysis_tools'))
 
-from drop_in_trial import make_batch  # noqa: E402
-from get_flops import build, count_multiply_adds, counting, image_shape  # noqa: E402
+from get_flops import build, image_shape  # noqa: E402
+from training_flops import training_multiply_adds  # noqa: E402
 
 #: A training step costs three times its forward pass, and a multiply-add is two FLOPs.
 FLOPS_PER_MULTIPLY_ADD = 3 * 2
@@ -228,20 +226,4 @@ def _count(text: str, batch: int) -> tuple[int, int]:
     cfg = Config.fromstring(text, '.py')
     model, shape = build(cfg), image_shape(cfg)
     image = (cfg.model.backbone.get('in_channels', 3), shape[0], shape[-1])
-    count = count_multiply_adds(model, image, batch) if cfg.default_scope == 'mmpretrain' else \
-        count_losses(model, cfg, image) * batch // 2
-    return count, sum(p.numel() for p in model.parameters())
-
-
-def count_losses(model: nn.Module, cfg: Config, image: tuple[int, int, int]) -> int:
-    """Multiply-adds of the losses of two random images: heads train on other proposals than they predict from.
-
-    All weights are 0, so that proposals are anchors, and as many of them positive on every machine.
-    """
-    torch.manual_seed(0)  # of the sampler of proposals
-    for weight in model.parameters():
-        nn.init.zeros_(weight)
-    batch = model.data_preprocessor(make_batch(cfg.model, cfg.default_scope, image), training=True)
-    with counting() as counter:
-        model.train().loss(batch['inputs'], batch['data_samples'])
-    return counter.get_total_flops() // 2
+    return training_multiply_adds(model, cfg, image, batch), sum(p.numel() for p in model.parameters())
