@@ -63,10 +63,8 @@ class Inferencer:
                                  f'{type(self.model.backbone).__name__}')
             self.model.backbone.set_depth(depth)
         self.model.to(device or get_device())
-        meta = _meta(content, dataset)
-        if not meta.get('classes'):
-            meta = dict(classes=[f'class {label}' for label in range(_class_count(self.model))])
-        self.classes = list(meta['classes'])
+        meta = _name_all(_meta(content, dataset), _class_count(self.model))
+        self.classes = meta['classes']
         self.draw_rgb = Drawer(cfg, meta)
         self.loader, self.pipeline = _pipeline(cfg, dataset)
 
@@ -151,6 +149,16 @@ def _meta(content: dict, dataset: ConfigDict) -> dict:
         if meta.get('classes'):
             return meta
     return {}
+
+
+def _name_all(meta: dict, count: int) -> dict:
+    """With names for classes of the head that have none: of a data set without names, or with fewer classes."""
+    names = list(meta.get('classes') or [])
+    if len(names) < count:
+        palette = list(meta.get('palette') or [])
+        meta = dict(palette=(palette * (count // len(palette) + 1))[:count]) if palette else {}
+        names += [f'class {label}' for label in range(len(names), count)]
+    return meta | dict(classes=names)
 
 
 def _own_meta(kind: str | type) -> dict:

@@ -29,7 +29,7 @@ def describe(sample: BaseDataElement, classes: Sequence[str], score_thr: float =
     if 'pred_sem_seg' in sample:
         labels, counts = np.unique(sample.pred_sem_seg.data.cpu().numpy(), return_counts=True)
         found = sorted(zip(counts.tolist(), labels.tolist(), strict=True), reverse=True)
-        return dict(classes=[dict(label=label, name=classes[label], share=count / counts.sum().item())
+        return dict(classes=[dict(label=label, name=_name(classes, label), share=count / counts.sum().item())
                              for count, label in found])
     if 'pred_score' not in sample:
         found = ', '.join(key for key in sample.keys() if key.startswith('pred_'))
@@ -37,9 +37,13 @@ def describe(sample: BaseDataElement, classes: Sequence[str], score_thr: float =
                          'detections (pred_instances) and semantic maps (pred_sem_seg) can be described. Use a model '
                          'of these kinds.')
     scores = sample.pred_score.cpu()
-    best = [dict(label=label, name=classes[label], score=scores[label].item())
+    best = [dict(label=label, name=_name(classes, label), score=scores[label].item())
             for label in scores.argsort(descending=True)[:TOP].tolist()]
     return dict(best[0], top5=best)
+
+
+def _name(classes: Sequence[str], label: int) -> str:
+    return classes[label] if label < len(classes) else f'class {label}'  # of a head with more classes than the data
 
 
 def _instances(instances: BaseDataElement, classes: Sequence[str], score_thr: float) -> dict:
@@ -47,7 +51,7 @@ def _instances(instances: BaseDataElement, classes: Sequence[str], score_thr: fl
     result = dict(
         boxes=instances.bboxes.tolist(),
         labels=instances.labels.tolist(),
-        names=[classes[label] for label in instances.labels.tolist()],
+        names=[_name(classes, label) for label in instances.labels.tolist()],
         scores=instances.scores.tolist())
     if 'masks' in instances:
         from mmdet.structures.mask import encode_mask_results

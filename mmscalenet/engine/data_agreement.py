@@ -69,7 +69,7 @@ def check_evaluator(dataset: Any, evaluator: Any) -> list[str]:
         UsageError: If the file lacks images of the data set, gives other ones their ids, or has other classes.
     """
     files = [metric._coco_api for metric in getattr(evaluator, 'metrics', [])
-             if getattr(metric, '_coco_api', None) is not None]
+             if hasattr(getattr(metric, '_coco_api', None), 'file')]  # those that we read; a panoptic file is none
     if type(evaluator) is not Evaluator or not files:  # one for several data sets knows which file is whose
         return []
     images = {info['img_id']: info.get('img_path', '') for info in _records(dataset) if 'img_id' in info}

@@ -66,7 +66,8 @@ def grow_checkpoint(checkpoint: str | PathLike, cfg: Config, weights_only: bool 
     if schedules is not None:
         grown['param_schedulers'] = schedules
     grown['message_hub'] = _grow_message_hub(run['message_hub'], cfg)
-    grown['meta'] = {**meta, 'cfg': cfg.pretty_text}
+    # but for the depth at which the base ran
+    grown['meta'] = {key: value for key, value in meta.items() if key != 'depth'} | dict(cfg=cfg.pretty_text)
     return grown
 
 

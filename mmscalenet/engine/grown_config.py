@@ -176,6 +176,8 @@ def as_written(value: object) -> str:
     """A value as people write it in configs: ``dict(a=1)``, and 4/3 for that fraction."""
     if isinstance(value, Fraction):
         return str(value)
+    if isinstance(value, str) and '{{' in value:  # mmengine puts a path in, which may hold a quote
+        return f'r"""{value}"""'
     if isinstance(value, dict):
         if all(isinstance(key, str) and key.isidentifier() for key in value):
             return f'dict({", ".join(f"{key}={as_written(entry)}" for key, entry in value.items())})'

@@ -86,9 +86,13 @@ def _refusal(error: Exception) -> str | None:
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and what it was raised for; not one that was handled and done with when it came."""
     while error is not None:
         yield error
-        error = error.__cause__ or error.__context__
+        context = error.__context__
+        # mmengine's builders raise anew, with the old message inside the new one
+        of_it = context is not None and not error.__suppress_context__ and str(context) in str(error)
+        error = error.__cause__ or (context if of_it else None)
 
 
 def _hint_of_message(message: str, cfg: Config) -> str:

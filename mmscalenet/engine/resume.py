@@ -33,8 +33,8 @@ def last_whole_checkpoint(work_dir: str, hook: dict | None = None) -> tuple[str 
     pointer = work_dir / 'last_checkpoint'
     if pointer.is_file():
         named = Path(pointer.read_text().strip())
-        # the work directory may have been moved, or named relative to another place
-        named = named if named.is_file() else folder / named.name
+        # the work directory may have been moved, and another be where it was
+        named = folder / named.name if (folder / named.name).is_file() else named
         if named.is_file():
             # Written after what it names; holds even where a copy lost the files' own times.
             age[named] = max(age.get(named, 0), pointer.stat().st_mtime_ns)

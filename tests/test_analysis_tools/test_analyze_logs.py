@@ -135,3 +135,10 @@ def test_refused(arguments, words, tool, tmp_path, capfd):
     assert len(error) == 1 and error[0].startswith('error: ') and words in error[0]
     shutil.rmtree(tmp_path / 'good')
     assert not list(tmp_path.glob('curves*'))
+
+
+@pytest.mark.parametrize('key, best', [
+    ('cross_entropy', 1.), ('error/top1', 1.), ('val_loss', 1.), ('mae', 1.), ('accuracy/top1', 3.), ('maetrics', 3.)])
+def test_best_is_least_where_less_is_better(key, best):
+    log = analyze_logs.Log('run', val=[{'step': step, key: value} for step, value in enumerate((3., 1., 2.), 1)])
+    assert float(analyze_logs.table([log], [key]).splitlines()[1].split()[2]) == best

@@ -9,7 +9,7 @@ import torch
 from mmengine.config import Config
 from PIL import Image
 
-from mmscalenet.apis import Inferencer
+from mmscalenet.apis import Inferencer, describe
 from mmscalenet.checkpoints import CheckpointError
 from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
 
@@ -257,3 +257,28 @@ def test_config_that_cannot_be_used(cls_fields, write_config, tmp_path, change, 
     good = write_config(cls_fields)
     with pytest.raises(ValueError, match=words):
         Inferencer(write_config(cls_fields | change, 'bad'), save_weights(good, tmp_path), 'cpu')
+
+
+@pytest.mark.parametrize('task', ['cls', 'det', 'seg'])
+def test_a_head_with_more_classes_than_the_data(task, request, write_config, tmp_path):
+    """As where nobody corrected the number; what has no name is shown by its own."""
+    fields = request.getfixturevalue(f'{task}_fields')
+    model = fields['model']
+    for head in dict(cls=['head'], det=['roi_head.bbox_head', 'roi_head.mask_head'], seg=['decode_head'])[task]:
+        part = model
+        for name in head.split('.'):
+            part = part[name]
+        part['num_classes'] = 7
+    config = write_config(fields)
+    names = ['cat', 'dog', 'cow'] if task == 'seg' else ['cat', 'dog']
+    meta = dict(dataset_meta=dict(classes=names, palette=[(255, 0, 0), (0, 255, 0), (0, 0, 255)][:len(names)]))
+    inferencer = Inferencer(config, save_weights(config, tmp_path, **meta), 'cpu')
+    expected = [*names, *(f'class {label}' for label in range(len(names), 7))]
+    assert inferencer.classes[:7] == expected
+    image = np.random.default_rng(0).integers(255, size=(64, 64, 3), dtype=np.uint8)
+    sample, = inferencer(image)
+    found = inferencer.describe(sample)
+    assert inferencer.draw(image, sample, score_thr=0.).ndim == 3
+    if task == 'cls':
+        assert {one['name'] for one in found['top5']} <= set(expected) and len(found['top5']) == 5
+        assert describe(sample, names) == found

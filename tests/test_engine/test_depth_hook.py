@@ -329,3 +329,26 @@ def test_our_own_runner_says_what_is_missing(cls_fields, monkeypatch, tmp_path):
     assert [type(hook).__name__ for hook in runner.hooks].count('DepthHook') == 1
     runner.train()
     assert state(tmp_path / 'work_dirs/own/epoch_3.pth')['meta']['depth'] == {'backbone': [4]}
+
+
+@pytest.mark.parametrize('mode', ['grow', 'ramp'])
+def test_a_run_that_is_prolonged_does_not_shrink(mode, cls_fields, write_config, tool, tmp_path):
+    """A part of the run lies elsewhere in the longer one, and the net has grown."""
+    hook = dict(type='mmscalenet.DepthHook', mode=mode, begin=0.5)  # of 6 iterations
+    config = write_config(run_of(cls_fields, hook))
+    tool('train.py', config)
+    tool('train.py', config, '--resume', '--cfg-options', 'train_cfg.max_epochs=8')
+    depths = depths_logged(tmp_path / 'work_dirs/tiny')
+    assert depths[:3] == [2] * 3 and depths[6:] == [4] * 10
+    assert state(tmp_path / 'work_dirs/tiny/epoch_4.pth')['meta']['depth'] == {'backbone': [4]}
+
+
+def test_before_it_has_grown_a_longer_run_grows_later(cls_fields, write_config, tool, tmp_path):
+    config = write_config(run_of(cls_fields, dict(type='mmscalenet.DepthHook', begin=0.7)))
+    tool('train.py', config)
+    for name in ('epoch_3.pth', 'last_checkpoint'):
+        (tmp_path / f'work_dirs/tiny/{name}').unlink()
+    # from iteration 4, the first that is grown; at that place nothing has
+    tool('train.py', config, '--resume', tmp_path / 'work_dirs/tiny/epoch_2.pth', '--work-dir', 'longer',
+         '--cfg-options', 'train_cfg.max_epochs=5')
+    assert depths_logged(Path('longer')) == [2, 2, 2, 4, 4, 4]

@@ -81,3 +81,11 @@ def test_other_names_and_folders(tmp_path, save):
     assert last_whole_checkpoint(tmp_path / 'padded', dict(filename_tmpl='epoch_{:03d}.pth')) == (padded, [])
     elsewhere = save('big_disk/work/epoch_2.pth', 0)
     assert last_whole_checkpoint(tmp_path / 'work', dict(out_dir=str(tmp_path / 'big_disk'))) == (elsewhere, [])
+
+
+def test_a_moved_folder_with_another_in_its_place(tmp_path, save):
+    """Its own file of that name counts, not the one at the path that was written."""
+    other = save('work/epoch_3.pth', 0)
+    own = save('moved/epoch_3.pth', 5)
+    point(tmp_path / 'moved', other, 4)
+    assert last_whole_checkpoint(tmp_path / 'moved') == (own, [])

@@ -52,3 +52,28 @@ def test_failed_download():
     except ValueError as error:
         line = hint(cfg, error)
     assert f'cannot download "{here}" (no route)' in line and keys in line and 'load_from' not in line
+
+
+def test_a_missing_file_that_was_handled_is_not_the_error():
+    """As in data sets that make a cache where there is none."""
+    for suppressed in (False, True):
+        with pytest.raises(RuntimeError, match='out of memory'), name_missing_files(Config(dict(model=dict()))):
+            try:
+                open('no_such_cache.json')
+            except FileNotFoundError:
+                if suppressed:
+                    raise RuntimeError('out of memory') from None
+                raise RuntimeError('out of memory')  # noqa: B904
+
+
+def test_an_error_that_is_raised_anew_is_what_it_was():
+    """As mmengine's builders do."""
+    def build() -> None:
+        try:
+            open('annotations.json')
+        except FileNotFoundError as error:
+            raise type(error)(f'class `CocoDataset` in coco.py: {error}')  # noqa: B904
+
+    with pytest.raises(UsageError, match='the data "annotations.json" does not exist'), \
+            name_missing_files(Config(dict(model=dict()))):
+        build()

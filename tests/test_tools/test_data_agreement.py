@@ -3,7 +3,11 @@ import json
 import shutil
 
 import pytest
+from mmengine.evaluator import Evaluator
+from mmpretrain.evaluation import Accuracy
 from test_train_options import refused
+
+from mmscalenet.engine.data_agreement import check_evaluator
 
 
 @pytest.fixture
@@ -122,3 +126,15 @@ def test_epoch_without_an_iteration(fields, write_config, tool, capfd):
     line = refused(tool, capfd, 'train.py', write_config(fields('cls')), '--cfg-options',
                    'train_dataloader.batch_size=16', 'train_dataloader.drop_last=True')
     assert 'the CustomDataset has 8 images, not one batch of 16' in line
+
+
+def test_annotations_of_a_kind_of_their_own_are_passed_over(tmp_path):
+    """Panoptic ones, which mmdet reads itself."""
+    from mmdet.datasets.api_wrappers import COCOPanoptic
+    file = tmp_path / 'panoptic.json'
+    file.write_text(json.dumps(dict(
+        images=[dict(id=1, file_name='1.jpg', width=4, height=4)], annotations=[],
+        categories=[dict(id=1, name='cat', isthing=1)])))
+    metric = Accuracy()
+    metric._coco_api = COCOPanoptic(str(file))
+    assert check_evaluator(None, Evaluator(metric)) == []

@@ -80,3 +80,15 @@ def test_where_there_is_nothing_to_change(shell):
     result = shell(sys.executable, ANALYSIS / 'get_flops.py', ROOT / 'configs/fashion/deit-mini_9e_fashion-mnist.py',
                    '--depth', 4)
     assert result.returncode == 2 and 'error: --depth needs a config with a ScaleNet backbone' in result.stderr
+
+
+def test_a_test_leaves_the_config_of_the_training(cls_fields, write_config, tool, tmp_path):
+    """From which the run is resumed, grown and tested again."""
+    config = write_config(cls_fields)
+    tool('train.py', config, '--no-validate')
+    kept = tmp_path / 'work_dirs/tiny/tiny.py'
+    before = kept.read_bytes()
+    for options in (['--depth', 2], ['--tta'], ['--cfg-options', 'test_dataloader.batch_size=1']):
+        tool('test.py', config, tmp_path / 'work_dirs/tiny/epoch_3.pth', *options)
+    assert kept.read_bytes() == before
+    assert [path.name for path in kept.parent.glob('*.py')] == ['tiny.py']

@@ -14,6 +14,7 @@ from test_new_style_config import CONFIG
 from test_train_options import refused
 from test_unsafe_checkpoints import Attack
 
+from mmscalenet.apis import load_model
 from mmscalenet.engine.grown_config import factor_rates, read_base, write_grown
 
 #: Keys of the tiny models' own backbones, with which a plain parent is built.
@@ -324,3 +325,27 @@ def test_from_another_folder(trained, shell, tool, tmp_path):
     assert (tmp_path / script).resolve() == tools / 'train.py'
     tool('train.py', *arguments, '--no-validate')
     assert (tmp_path / 'work_dirs/base_cls_grown/epoch_3.pth').exists()
+
+
+def test_a_grown_scalenet_runs_at_its_full_depth(cls_fields, write_config, tool, tmp_path):
+    """Not at that of the base, which its checkpoint notes."""
+    cls_fields['model']['backbone'].update(scale=1, adapter=None)
+    config = write_config(cls_fields, 'base')
+    tool('train.py', config, '--no-validate')
+    checkpoint = tmp_path / 'work_dirs/base/epoch_3.pth'
+    assert torch.load(checkpoint, weights_only=False)['meta']['depth'] == {'backbone': [2]}
+    tool('grow.py', config, checkpoint, '--scale', 2, '--out', 'grown')
+    model, _ = load_model(Config.fromfile('grown/base_grown.py'), 'grown/base_grown.pth')
+    assert model.backbone.active_depth == [4]
+
+
+def test_a_folder_with_a_quote_in_its_name(trained, tool, tmp_path):
+    """Of a person's, say; mmengine writes it into the text of the config."""
+    config, checkpoint = trained('cls')
+    tool('grow.py', config, checkpoint, '--out', "o'brien")
+    grown = Path("o'brien/base_cls_grown.py")
+    assert Config.fromfile(grown).load_from == str(tmp_path / "o'brien/base_cls_grown.pth")
+    tool('model_converters/to_plain.py', grown, grown.with_suffix('.pth'), '--depth', 2,
+         '--out', "o'brien/plain", '--shape', 32)
+    plain, = Path("o'brien/plain").glob('*.py')
+    assert Path(Config.fromfile(plain).load_from).is_file()

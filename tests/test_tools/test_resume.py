@@ -1,6 +1,8 @@
 """Trainings that are killed, and go on."""
+import json
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -155,3 +157,56 @@ def test_a_run_at_its_end_says_so(cls_fields, write_config, tool, tmp_path, capf
     assert 'the run is at its end' not in ''.join(capfd.readouterr())
     tool('train.py', config, '--no-validate', '--resume', '--cfg-options', 'train_cfg.max_epochs=1')
     assert 'resume: the run is at its end, iteration 2 of 2, and nothing is left' in ''.join(capfd.readouterr())
+
+
+@pytest.fixture
+def with_best(cls_fields, write_config, tool, tmp_path):
+    """A config and the folder of its run, whose next score will be better than the best one."""
+    cls_fields['default_hooks']['checkpoint'] = dict(type='CheckpointHook', interval=1, save_best='accuracy/top1')
+    config = write_config(cls_fields)
+    tool('train.py', config)
+    folder = tmp_path / 'work_dirs/tiny'
+    for path in folder.glob('epoch_*.pth'):
+        checkpoint = torch.load(path, weights_only=False)
+        assert checkpoint['message_hub']['runtime_info']['best_ckpt'] in map(str, folder.glob('best_*.pth'))
+        checkpoint['message_hub']['runtime_info']['best_score'] = -1.
+        torch.save(checkpoint, path)
+    return config, folder
+
+
+def test_a_fork_leaves_the_best_file_of_the_other_run(with_best, tool, tmp_path):
+    config, folder = with_best
+    before = {path.name: path.read_bytes() for path in folder.glob('*.pth')}
+    tool('train.py', config, '--resume', folder / 'epoch_2.pth', '--work-dir', 'fork')
+    assert {path.name: path.read_bytes() for path in folder.glob('*.pth')} == before
+    best, = Path('fork').glob('best_*.pth')
+    info = torch.load('fork/epoch_3.pth', weights_only=False)['message_hub']['runtime_info']
+    assert info['best_score'] >= 0, 'looked for anew'
+
+
+def test_a_copied_folder_has_a_best_file_of_its_own(with_best, tool, tmp_path):
+    config, folder = with_best
+    before = {path.name: path.read_bytes() for path in folder.glob('*.pth')}
+    copied = shutil.copytree(folder, tmp_path / 'copied')
+    for name in ('epoch_3.pth', 'last_checkpoint'):
+        (copied / name).unlink()
+    tool('train.py', config, '--resume', '--work-dir', copied)
+    assert {path.name: path.read_bytes() for path in folder.glob('*.pth')} == before
+    assert len(list(copied.glob('best_*.pth'))) == 1, 'the old one is gone, as in a run that was not moved'
+
+
+def test_the_curve_of_a_run_in_epochs_has_no_point_more(cls_fields, write_config, tool, tmp_path):
+    """Resumed in the middle of an epoch."""
+    cls_fields['default_hooks']['checkpoint'] = dict(type='CheckpointHook', by_epoch=False, interval=3)
+    cls_fields['custom_hooks'] = [dict(type='mmscalenet.CurveHook')]
+    config = write_config(cls_fields)
+    tool('train.py', config, '--work-dir', 'whole')
+    shutil.copytree('whole', 'cut')
+    curve = Path('cut/curve.jsonl')
+    curve.write_text(''.join(curve.read_text().splitlines(keepends=True)[:2]))  # before the first step, after epoch 1
+    for name in ('iter_6.pth', 'last_checkpoint'):
+        Path('cut', name).unlink()
+    tool('train.py', config, '--resume', '--work-dir', 'cut')
+    steps = [[json.loads(line)['step'] for line in Path(name, 'curve.jsonl').read_text().splitlines()]
+             for name in ('whole', 'cut')]
+    assert steps == [[0, 2, 4, 6]] * 2

@@ -10,6 +10,7 @@ not count epochs), all else at its iterations. The last line of a run that was k
 import argparse
 import json
 import math
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +22,8 @@ from mmscalenet.tables import align
 SCALARS = Path('vis_data/scalars.json')
 #: Fields that say where a record belongs; 'after' is ours.
 PLACE = ('epoch', 'iter', 'step', 'after')
+#: Names of what is best where it is least.
+FALLING = re.compile(r'loss|time|entropy|error|perplexity|\b(mae|mse|rmse|nll)\b', re.IGNORECASE)
 
 
 @dataclass
@@ -145,7 +148,7 @@ def table(logs: list[Log], keys: list[str]) -> str:
             if not values:
                 rows.append((log.name, key, '-', '-', '-', '-', time))
                 continue
-            best = (min if 'loss' in key or 'time' in key else max)(range(len(values)), key=values.__getitem__)
+            best = (min if FALLING.search(key) else max)(range(len(values)), key=values.__getitem__)
             place = log.axis(key)
             rows.append((log.name, key, f'{values[best]:.4g}', f'{place} {steps[best]}', f'{values[-1]:.4g}',
                          f'{place} {steps[-1]}', time))

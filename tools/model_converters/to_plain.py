@@ -34,6 +34,7 @@ from mmscalenet.engine import (
     whole_folder,
 )
 from mmscalenet.engine.depth import expanded_backbones
+from mmscalenet.engine.grown_config import as_written
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / 'analysis_tools'))
@@ -106,7 +107,8 @@ def convert(args: argparse.Namespace, cfg: Config, name: str, folder: Path) -> t
     remarks += without_mmscalenet(cfg)
     cfg.load_from = f'{{{{ fileDirname }}}}/{name}.pth'
     command = shlex.join(['tools/model_converters/to_plain.py', args.config, args.checkpoint])
-    (folder / f'{name}.py').write_text(f'# Written by {command}\n{cfg.pretty_text}')
+    text = cfg.pretty_text.replace(repr(cfg.load_from), as_written(cfg.load_from))
+    (folder / f'{name}.py').write_text(f'# Written by {command}\n{text}')
 
     written = read_config(str(folder / f'{name}.py'))
     options = copy.deepcopy(written.model)

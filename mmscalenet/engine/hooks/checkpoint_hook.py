@@ -1,7 +1,7 @@
 """Checkpoints that survive a kill at any moment."""
 import os.path as osp
 
-from mmengine.dist import is_main_process
+from mmengine.dist import broadcast_object_list, is_main_process
 from mmengine.hooks import CheckpointHook
 from mmengine.optim import ZeroRedundancyOptimizer
 
@@ -24,6 +24,27 @@ class WholeCheckpointHook(CheckpointHook):
         # of the names alone, which are the same in all processes: saving is something that all of them take part in
         if runner._resume and last and osp.dirname(last) == self.out_dir.rstrip(osp.sep):
             self.last_ckpt = last  # which is to be written again where the validation of its weights is the best
+        if runner._resume and self.save_best is not None:
+            self._forget_best_of_others(runner)
+
+    def _forget_best_of_others(self, runner) -> None:
+        """A run forked from another, or in a folder that was moved, is not to delete the best file of that one."""
+        known = runner.message_hub.runtime_info
+        paths = {key: path for key, path in known.items() if key.startswith('best_ckpt') and path
+                 and osp.dirname(path) != self.out_dir.rstrip(osp.sep)}
+        moved = {key: self.file_backend.join_path(self.out_dir, osp.basename(path)) for key, path in paths.items()}
+        found = [{key: path for key, path in moved.items() if self.file_backend.exists(path)}]
+        broadcast_object_list(found)  # processes may see other files, and have to agree
+        for key in paths:
+            if key in found[0]:
+                known[key] = found[0][key]
+            else:
+                known.pop(key)
+                known.pop(key.replace('best_ckpt', 'best_score'), None)
+        if len(self.key_indicators) == 1:
+            self.best_ckpt_path = known.get('best_ckpt')
+        else:
+            self.best_ckpt_path_dict.update({key: known.get(f'best_ckpt_{key}') for key in self.key_indicators})
 
     def _save_checkpoint_with_step(self, runner, step: int, meta: dict) -> None:
         outdated = []

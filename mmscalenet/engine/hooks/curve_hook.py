@@ -4,7 +4,7 @@ import time
 from pathlib import Path
 
 from mmengine.hooks import Hook
-from mmengine.runner import Runner
+from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmscalenet.registry import HOOKS
 
@@ -29,7 +29,8 @@ class CurveHook(Hook):
         last = self.lines[-1] if self.lines else dict(wall=0., cpu=0.)
         self.wall, self.cpu = time.perf_counter() - last['wall'], time.process_time() - last['cpu']
         # a kill may have fallen between a checkpoint and the evaluation at the same step
-        if not self.lines or runner.iter % runner.train_loop.val_interval == 0:
+        length = 1 if isinstance(runner.train_loop, IterBasedTrainLoop) else len(runner.train_dataloader)
+        if not self.lines or runner.iter % (length * runner.train_loop.val_interval) == 0:
             self._evaluate(runner)
 
     def after_train(self, runner: Runner) -> None:

@@ -15,8 +15,9 @@ from ..depth_schedule import DepthSchedule
 from ..errors import UsageError
 
 MODES = ('grow', 'ramp', 'elastic')
-#: In mmengine's message hub, and so in checkpoints: whether what added positions own has been started.
-STARTED = 'depth_hook_started'
+#: In mmengine's message hub, and so in checkpoints: whether what added positions own has been started, and the
+#: iterations of begin and end.
+STARTED, PLACES = 'depth_hook_started', 'depth_hook_places'
 
 
 @HOOKS.register_module()
@@ -86,6 +87,7 @@ class DepthHook(Hook):
         begin = self._iteration(runner, 'begin', default if self.begin is None else self.begin)
         end = self._iteration(runner, 'end', runner.max_iters if self.end is None else self.end,
                               scaled=self.end is not None)
+        begin, end = self._kept(runner, begin, end)
         if begin == 0 and self.mode != 'elastic':
             raise UsageError(f'DepthHook: begin={self.begin!r} is the start of the run; a net that is grown from the '
                              'first iteration on needs no hook.')
@@ -118,6 +120,15 @@ class DepthHook(Hook):
         if hasattr(self, 'schedule'):
             self._set(self.settled)
             keep_depth(self.model, checkpoint)
+
+    def _kept(self, runner: Runner, begin: int, end: int) -> tuple[int, int]:
+        """Where it began, if it has: a part of a run that is prolonged lies elsewhere, and a net does not shrink."""
+        known = runner.message_hub.runtime_info.get(PLACES) if runner._resume else None
+        if known and runner.iter > known[0] and tuple(known) != (begin, end):
+            runner.logger.info(f'DepthHook: the net has grown at iteration {known[0]} already, and stays so')
+            begin, end = known
+        runner.message_hub.update_info(PLACES, (begin, end))
+        return begin, end
 
     def _set(self, depth: int) -> None:
         for backbone in self.backbones:
