@@ -93,12 +93,12 @@ def _optim_wrapper_of(run: dict, settings: ConfigDict) -> ConfigDict:
     text = run['meta'].get('cfg')
     given = _read_variable(text, 'optim_wrapper') if isinstance(text, str) else None
     given = settings if given is None else ConfigDict(given)
-    kinds = [_last(part.get('optimizer') or {}) for part in (given, settings)]
+    result, wanted = _plain(given), _plain(settings)
+    kinds = [_last(part.get('optimizer') or {}) for part in (result, wanted)]
     if kinds[0] != kinds[1]:
         raise ResumeError(f'the run was trained with {kinds[0]}, whose state is of no use to the {kinds[1]} of the '
                          'grown config; give it the optimizer of the run, or start a new run with load_from')
-    result = _plain(given)
-    result.optimizer.type = settings.optimizer.type
+    result.optimizer.type = wanted.optimizer.type
     if 'constructor' in result and not _is_constructor(result.constructor):
         raise ResumeError(f'the constructor of the run\'s optimizer, {result.constructor!r}, is not known here; it has '
                          'to be one of mmengine, mmpretrain, mmdet, mmseg or mmscalenet')
@@ -106,7 +106,10 @@ def _optim_wrapper_of(run: dict, settings: ConfigDict) -> ConfigDict:
 
 
 def _plain(settings: ConfigDict) -> ConfigDict:
-    """Without mixed precision, which changes nothing in an optimizer's groups and may need a GPU to be built."""
+    """Without mixed precision, which changes nothing in an optimizer's groups and may need a GPU to be built.
+
+    And without ZeRO, whose gathered state is that of the optimizer inside, and which needs several processes.
+    """
     if _last(settings) not in ('', 'OptimWrapper', 'AmpOptimWrapper'):
         raise ResumeError(f'optim_wrapper.type={full_type(settings)!r} cannot be grown; OptimWrapper and '
                          'AmpOptimWrapper can')
@@ -114,6 +117,10 @@ def _plain(settings: ConfigDict) -> ConfigDict:
     for key in ('loss_scale', 'dtype', 'use_fp64'):
         settings.pop(key, None)
     settings.type = 'OptimWrapper'
+    if _last(optimizer := settings.get('optimizer') or {}) == 'ZeroRedundancyOptimizer':
+        optimizer.type = optimizer.pop('optimizer_type')
+        for key in ('process_group', 'parameters_as_bucket_view', 'overlap_with_ddp'):
+            optimizer.pop(key, None)
     return settings
 
 

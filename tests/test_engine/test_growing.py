@@ -314,3 +314,22 @@ def test_config_in_a_checkpoint_is_not_run(attack, said, run_fields, run, grow):
     else:
         grow(path, run_fields)
     assert not os.path.exists('made')
+
+
+def test_the_parts_of_several_processes(run_fields, write_config, shell, grow, tmp_path):
+    """ZeRO's optimizer, of which each of two processes holds a part: grown in one, gone on with in two."""
+    del run_fields['custom_hooks']
+    run_fields['optim_wrapper']['optimizer'].update(type='ZeroRedundancyOptimizer', optimizer_type='AdamW')
+    grown_fields = with_backbone(run_fields, gate=0.)
+    configs = write_config(as_base(run_fields), 'base'), write_config(grown_fields, 'grown')
+    launcher = Path(__file__).resolve().parents[2] / 'tools/dist_train.sh'
+    result = shell('bash', launcher, configs[0], 2, '--no-validate')
+    assert result.returncode == 0, result.stderr[-3000:]
+    work_dir = tmp_path / 'work_dirs'
+    grown, file = grow(work_dir / 'base/epoch_2.pth', grown_fields)
+    assert len(grown['optimizer']['state']) == len(saved(work_dir / 'base/epoch_2.pth')['optimizer']['state']) > 20
+    result = shell('bash', launcher, configs[1], 2, '--no-validate', '--resume', file)
+    assert result.returncode == 0, result.stderr[-3000:]
+    one, two = (saved(work_dir / name / 'epoch_4.pth')['state_dict'] for name in ('base', 'grown'))
+    for key, value in one.items():
+        torch.testing.assert_close(two[key], value, rtol=1e-6, atol=1e-6)
