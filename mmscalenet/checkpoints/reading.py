@@ -112,7 +112,7 @@ def _read_local(path: Path, name: str, trusted: bool) -> dict:
             with path.open('rb') as file:
                 head = file.read(512)
     except (OSError, ValueError) as error:  # ValueError: a name that no file can have
-        raise CheckpointError(f'{name}: {one_line(getattr(error, "strerror", None) or error)}') from None
+        raise CheckpointError(f'{name}: {one_line(getattr(error, "strerror", None) or error)}') from error
     if not is_regular:
         raise CheckpointError(f'{name}: no regular file but a folder, device, pipe or socket; give a file')
     if not head:

@@ -34,7 +34,9 @@ def last_whole_checkpoint(work_dir: str, hook: dict | None = None) -> tuple[str 
     if pointer.is_file():
         named = Path(pointer.read_text().strip())
         # the work directory may have been moved, and another be where it was
-        named = folder / named.name if (folder / named.name).is_file() else named
+        own = folder / named.name
+        if own.is_file() and not (named.is_file() and own.samefile(named)):
+            named = own
         if named.is_file():
             # Written after what it names; holds even where a copy lost the files' own times.
             age[named] = max(age.get(named, 0), pointer.stat().st_mtime_ns)

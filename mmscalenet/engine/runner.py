@@ -1,4 +1,5 @@
 """The mmengine runner as our entry scripts build it."""
+import os
 from functools import partial
 
 from mmengine.config import Config
@@ -96,7 +97,12 @@ def build_runner(cfg: Config, testing: bool = False) -> Runner:
 
 
 def _runner_class(cfg: Config, testing: bool) -> type:
-    """That which ``runner_type`` names. One for tests leaves the config of the training in its work directory alone."""
+    """That which ``runner_type`` names. One for tests leaves the config of a training in the work directory alone."""
     kind = cfg.get('runner_type', Runner)
     kind = RUNNERS.get(kind) if isinstance(kind, str) else kind
-    return type(kind.__name__, (kind, ), dict(dump_config=lambda runner: None)) if testing else kind
+
+    def dump_config(runner: Runner) -> None:
+        if cfg.filename is None or not os.path.exists(os.path.join(runner.work_dir, os.path.basename(cfg.filename))):
+            kind.dump_config(runner)
+
+    return type(kind.__name__, (kind, ), dict(dump_config=dump_config)) if testing else kind
