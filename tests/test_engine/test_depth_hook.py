@@ -352,3 +352,12 @@ def test_before_it_has_grown_a_longer_run_grows_later(cls_fields, write_config, 
     tool('train.py', config, '--resume', tmp_path / 'work_dirs/tiny/epoch_2.pth', '--work-dir', 'longer',
          '--cfg-options', 'train_cfg.max_epochs=5')
     assert depths_logged(Path('longer')) == [2, 2, 2, 4, 4, 4]
+
+
+@pytest.mark.parametrize('mode', ['grow', 'elastic'])
+def test_a_run_that_is_shortened_goes_on(mode, cls_fields, write_config, tool, tmp_path):
+    config = write_config(run_of(cls_fields, dict(type='mmscalenet.DepthHook', mode=mode, begin=1)))
+    tool('train.py', config, '--cfg-options', 'train_cfg.max_epochs=5')
+    folder = tmp_path / 'work_dirs/tiny'
+    tool('train.py', config, '--resume', folder / 'epoch_2.pth', '--work-dir', 'shorter')  # of 3 epochs
+    assert depths_logged(Path('shorter')) == depths_logged(folder)[4:6]

@@ -124,9 +124,10 @@ class DepthHook(Hook):
     def _kept(self, runner: Runner, begin: int, end: int) -> tuple[int, int]:
         """Where it began, if it has: a part of a run that is prolonged lies elsewhere, and a net does not shrink."""
         known = runner.message_hub.runtime_info.get(PLACES) if runner._resume else None
-        if known and runner.iter > known[0] and tuple(known) != (begin, end):
-            runner.logger.info(f'DepthHook: the net has grown at iteration {known[0]} already, and stays so')
-            begin, end = known
+        if known and runner.iter > known[0]:
+            if known[0] != begin:
+                runner.logger.info(f'DepthHook: the net has grown at iteration {known[0]} already, and stays so')
+            begin, end = known[0], min(known[1], runner.max_iters)  # which may have been shortened
         runner.message_hub.update_info(PLACES, (begin, end))
         return begin, end
 
