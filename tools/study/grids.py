@@ -28,6 +28,7 @@ GRIDS |= {
     't1_deit_regime': _every_seed(first.regime, 'deit'),
     't1_deit_regime_few': _every_seed(first.regime_few, 'deit'),
     't2_deit_crops': _every_seed(later.confirmation, 'deit', range(3)),
+    't2_swin_crops': _every_seed(later.confirmation, 'swin', range(3)),
     't2_deit_deeper': _every_seed(later.deeper, 'deit', range(3)),
     't2_deit_narrow_regime': _every_seed(later.narrow, 'deit', range(3)),
     't2_deit_narrow_long_regime': _every_seed(later.long_narrow, 'deit', range(3)),

@@ -6,8 +6,9 @@ from runs import Run
 
 
 def confirmation(family: str, seed: int) -> list[Run]:
-    """Second tier: what the first has found for a base of 1 block, on other images."""
-    return of_every_age(Arms(f't2_{family}_crops', f'crops_{family}', seed, warmup=0.0125), WAYS)
+    """Second tier: what the first has found for a DeiT of 1 block, on other images; a Swin has a pair at each stage."""
+    warmup = dict(deit=400 / 32000, swin=400 / 16000)[family]
+    return of_every_age(Arms(f't2_{family}_crops', f'crops_{family}', seed, warmup=warmup), WAYS)
 
 
 def deeper(family: str, seed: int) -> list[Run]:

@@ -17,6 +17,7 @@ BASES = dict(
     t1_deit='6 blocks, plain',
     t1_deit_mechanisms='6 blocks, plain',
     t2_deit_crops='1 block, photographs',
+    t2_swin_crops='Swin of 2 + 2 blocks, photographs',
     t2_deit_deeper='{blocks}, photographs',
     t2_deit_narrow_regime='6 narrow blocks, photographs',
     t2_deit_narrow_long_regime='6 narrow blocks, photographs')
