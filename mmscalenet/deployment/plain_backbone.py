@@ -63,7 +63,8 @@ def make_plain(backbone: ScaleNet, config: Mapping, scope: str) -> dict:
     if 'layers' in lists:
         plain['out_indices'] = list(backbone.out_indices)
         plain.pop('frozen_stages', None)  # counted blocks, of which each may be many layers now
-    dims, widths = _dims(lists), [max(map(_width, positions.blocks)) for positions in lists.values()]
+    dims, widths = _dims(lists), [max(_width(block, backbone) for block in positions.blocks)
+                                  for positions in lists.values()]
     depths = [len(positions) for positions in lists.values()]
     if 'arch' in known:  # mmpretrain
         heads = backbone.arch_settings['num_heads']
@@ -119,8 +120,9 @@ def _dims(lists: Mapping[str, PositionList]) -> list[int]:
             .normalized_shape[0] for positions in lists.values()]
 
 
-def _width(block: nn.Module) -> int:
-    return block.ffn.feedforward_channels
+def _width(block: nn.Module, backbone: ScaleNet) -> int:
+    """Of the FFN as configs give it. A SwiGLU's is wider than what it makes of it, and as the base has it."""
+    return getattr(block.ffn, 'feedforward_channels', None) or backbone.arch_settings['feedforward_channels']
 
 
 def _widened(stage_cfgs: object, stage: int, width: int) -> dict:
@@ -146,7 +148,7 @@ def _ratio(widths: list[int], dims: list[int], fraction: bool) -> float:
 @torch.no_grad()
 def _pad(ffn: nn.Module, width: int) -> None:
     """Give an FFN of mmcv hidden channels of zeros, up to ``width``."""
-    if (more := width - ffn.feedforward_channels) <= 0:
+    if (more := width - getattr(ffn, 'feedforward_channels', width)) <= 0:
         return
     hidden, out = ffn.layers[0][0], ffn.layers[1]
     hidden.weight = nn.Parameter(torch.cat([hidden.weight, hidden.weight.new_zeros(more, hidden.in_features)]))

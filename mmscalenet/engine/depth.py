@@ -6,6 +6,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmscalenet.expansion import Expanded
+from mmscalenet.models.backbones.scalenet import depth_is_its_parents
 
 from .cli import full_type
 from .errors import UsageError
@@ -25,12 +26,15 @@ def use_depth(cfg: Config, depth: list[int] | None) -> None:
     """Have the grown backbones of a config run at ``depth``, what ``--depth`` gives; None leaves them as they are.
 
     Raises:
-        UsageError: If the config has none.
+        UsageError: If the config has none, or one to whose parent ``depth`` means something else.
     """
     if depth is None:
         return
     found = list(grown_configs(cfg.model))
     for backbone in found:
+        if depth_is_its_parents(backbone):
+            raise UsageError(f'--depth is not for a config with base={backbone["base"]!r}: its own argument has that '
+                             'name. In Python `backbone.set_depth` changes how many positions run.')
         backbone['depth'] = depth[0] if len(depth) == 1 else depth
     if not found:
         raise UsageError('--depth needs a config with a ScaleNet backbone, whose depth can change, and this one has '
@@ -53,8 +57,9 @@ def let_depth_change(cfg: Config) -> None:
     """Tell DistributedDataParallel of a config whose backbone does not always run as a whole that parameters may get no
     gradient."""
     hooks = [hook for hook in cfg.get('custom_hooks') or [] if isinstance(hook, dict)]
-    if any(full_type(hook).endswith('DepthHook') for hook in hooks) or any(
-            backbone.get('depth') is not None for backbone in grown_configs(cfg.get('model'))):
+    shallow = any(backbone.get('depth') is not None and not depth_is_its_parents(backbone)
+                  for backbone in grown_configs(cfg.get('model')))
+    if shallow or any(full_type(hook).endswith('DepthHook') for hook in hooks):
         cfg.find_unused_parameters = True
         if cfg.get('model_wrapper_cfg') and full_type(cfg.model_wrapper_cfg).endswith('DistributedDataParallel'):
             cfg.model_wrapper_cfg.find_unused_parameters = True

@@ -8,6 +8,7 @@ from importlib import import_module
 from mmengine.config import Config
 
 from mmscalenet.expansion.families import is_known, known_families
+from mmscalenet.models.backbones.scalenet import depth_is_its_parents
 
 from .cli import LIBRARIES, full_type, library_of, read_config, use_scope_of_library
 from .errors import UsageError
@@ -84,9 +85,12 @@ def grown_settings(cfg: Config, options: dict) -> dict:
     if not grows and (backbone.get('scale', 2) != 1 or not isinstance(backbone.get('layer_map', ''), str)):
         raise UsageError('model.backbone of the config is grown already. Take the config and the checkpoint of its '
                          'base.')
+    if grows and backbone.get('scale') is not None:  # HorNet's
+        raise UsageError(f'scale={backbone.scale!r} of the backbone is an argument of its own, for which a config has '
+                         'no place beside the scale of growing. In Python `mmscalenet.expand` grows it.')
     if not grows and backbone.get('adapter', ()) is None:  # as a config of the base says, which the default is not
         options = dict(adapter=dict(type='ParallelAdapter')) | options
-    if backbone.get('depth') is not None:  # that of the base
+    if backbone.get('depth') is not None and not depth_is_its_parents(dict(backbone) | grows):  # at which the base ran
         options = dict(depth=None) | options
     if 'adapter' in backbone and isinstance(options.get('adapter'), dict):  # in its place, not merged into it
         options = options | dict(adapter=dict(_delete_=True) | options['adapter'])

@@ -1,6 +1,7 @@
 """The optimizer and the schedules of a run, for the parameters of its grown model."""
 import ast
 import copy
+import logging
 
 import torch
 from mmengine.config import Config, ConfigDict
@@ -10,7 +11,7 @@ from mmengine.registry import MODELS, OPTIM_WRAPPER_CONSTRUCTORS
 from torch import nn
 
 from mmscalenet.expansion import position_lists
-from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS
+from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS, depth_is_its_parents
 
 from .cli import LIBRARIES, full_type
 from .errors import ResumeError
@@ -58,6 +59,8 @@ def grow_optimizer(model: nn.Module, cfg: Config, run: dict) -> tuple[dict, list
         state = states.get(_source(name, lists))
         if state is not None and _fits(state, parameters[name]):
             result['state'][index] = copy.deepcopy(state)  # no two parameters may share a moment
+    _go_on_counting(old['param_groups'], result['param_groups'])
+    _note_lost_gradients(run, before)
     if 'loss_scaler' in old and _last(settings) == 'AmpOptimWrapper':
         result['loss_scaler'] = old['loss_scaler']
     kept, total = len(result['state']), sum(len(group['params']) for group in result['param_groups'])
@@ -73,7 +76,8 @@ def _shrink(part: object) -> object:
         return part
     part = ConfigDict({key: _shrink(entry) for key, entry in part.items()})
     if _last(part) in ('ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin'):
-        for key in {*EXPAND_ARGUMENTS, 'window_size', 'global_positions'} - {'drop_path_rate'}:
+        parents = {'drop_path_rate', *(['depth'] if depth_is_its_parents(part) else [])}
+        for key in {*EXPAND_ARGUMENTS, 'window_size', 'global_positions'} - parents:
             if key != 'window_size' or _last(part) == 'ScaleNetDeiT':  # a Swin's is the parent's
                 part.pop(key, None)
         part.update(scale=1, adapter=None)
@@ -139,7 +143,8 @@ def _is_constructor(name: object) -> bool:
     """Whether a name from a file may be built: mmengine would import and call whatever a dotted one points to."""
     if not isinstance(name, str) or ('.' in name and name.split('.')[0] not in (*LIBRARIES, 'mmengine', 'mmscalenet')):
         return False
-    kind = OPTIM_WRAPPER_CONSTRUCTORS.get(name)
+    with OPTIM_WRAPPER_CONSTRUCTORS.switch_scope_and_registry(None) as registry:  # the library's, as when it is built
+        kind = registry.get(name)
     return isinstance(kind, type) and issubclass(kind, DefaultOptimWrapperConstructor)
 
 
@@ -186,6 +191,26 @@ def _source(name: str, lists: dict) -> str:
             norm = positions.positions[int(number)].saved_norms.get(own)
             return f'{list_name}.{positions.layer_map[int(number)]}.{norm}.{leaf}' if norm else name
     return name
+
+
+def _go_on_counting(old: list[dict], new: list[dict]) -> None:
+    """Copy what an optimizer has put into its groups while it was training, as the steps that Lamb and Adan count."""
+    for key in old[0].keys() - new[0].keys():
+        if key.startswith('initial_'):  # a schedule's
+            continue
+        if any(group.get(key) != old[0][key] for group in old):
+            raise ResumeError(f'the groups of the run\'s optimizer differ in {key!r}, and which of the grown model has '
+                             'which is not known; start a new run with load_from')
+        for group in new:
+            group[key] = old[0][key]
+
+
+def _note_lost_gradients(run: dict, settings: ConfigDict) -> None:
+    every = settings.get('accumulative_counts', 1)
+    if gathered := run['meta']['iter'] % every:
+        print_log(f'the run was {gathered} of {every} batches into a step, whose gradients are not kept: the first '
+                  f'step of the grown run has those of {every - gathered}. At a multiple of {every} iterations nothing '
+                  'is lost.', logger='current', level=logging.WARNING)
 
 
 def _lr_scale(old: dict, optimizer: torch.optim.Optimizer) -> float:

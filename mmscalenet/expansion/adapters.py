@@ -102,6 +102,8 @@ class ParallelAdapter(Adapter):
                 or not _same_activation(self.act, ffn.layers[0][1])):
             return False
         hidden, out = ffn.layers[0][0], ffn.layers[1]
+        if not (is_plain(hidden) and is_plain(out)):
+            return False
         scale = getattr(getattr(ffn, 'gamma2', None), 'weight', None)  # of LayerScale, which the adapter goes past
         if scale is not None:
             out.weight.mul_(scale[:, None])
@@ -112,6 +114,11 @@ class ParallelAdapter(Adapter):
         _extend(out, 'weight', self.scale * self.up.weight, dim=1)
         ffn.feedforward_channels = hidden.out_features = out.in_features = len(hidden.bias)
         return True
+
+
+def is_plain(module: nn.Module) -> bool:
+    """Whether a module is a linear map of nothing but its weights: in no wrapper, and not parametrized."""
+    return isinstance(module, nn.Linear) and module._parameters.get('weight') is not None
 
 
 def _extend(module: nn.Module, name: str, more: Tensor, dim: int = 0) -> None:

@@ -100,6 +100,9 @@ def expand(backbone: nn.Module,
         raise TypeError(f'expand takes a built backbone, not {backbone!r}')
     if position_lists(backbone):
         raise ValueError('this backbone is expanded already; expand the base once, with the scale you want')
+    for name, module in backbone.named_modules():
+        if hasattr(module, '_orig_mod'):
+            raise ValueError(f'{name or "the backbone"} is wrapped by torch.compile; expand first, and compile then')
     check_options(adapter, share, gate, inject, unshare, freeze, with_cp, drop_path_rate)
     owners = block_owners(backbone)
     lists = {name: list(getattr(owner, attribute)) for name, (owner, attribute) in owners.items()}

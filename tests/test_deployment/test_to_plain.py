@@ -98,6 +98,8 @@ CASES = {
          dict(arch=dict(embed_dims=24, num_layers=5, num_heads=2, feedforward_channels=58), out_indices=[2, 4])),
         (dict(adapter=dict(type='LoRA'), gate=0.5, drop_path_rate=0.3, frozen_stages=1),
          dict(arch=dict(embed_dims=24, num_layers=8, num_heads=2, feedforward_channels=48), drop_path_rate=0.3)),
+        (dict(adapter=dict(type='LoRA'), layer_cfgs=dict(ffn_type='swiglu_fused')),
+         dict(arch=dict(embed_dims=24, num_layers=8, num_heads=2, feedforward_channels=48))),
         # at the base's depth nothing is added
         (dict(layer_map='middle_cycle', inject=True, depth=4), dict()),
     ],

@@ -118,6 +118,40 @@ def test_goes_on_as_the_base_would(name, run_fields, run, grow):
     assert all(value.equal(result[key]) for key, value in expected.items())
 
 
+@pytest.mark.parametrize('options', [
+    # count their steps in a group
+    dict(optimizer=dict(type='Lamb', lr=1e-2, weight_decay=0.02)),
+    dict(optimizer=dict(type='Adan', lr=1e-2, weight_decay=0.02)),
+    # by the name that the configs of mmpretrain give
+    dict(constructor='LearningRateDecayOptimWrapperConstructor', paramwise_cfg=dict(layer_decay_rate=.5)),
+], ids=['Lamb', 'Adan', 'layer decay'])
+def test_other_optimizers_go_on(options, run_fields, run, grow):
+    """Grown by nothing: Lamb clips by the norm over all parameters, and mmpretrain's layer decay stills none."""
+    fields = as_base(with_optimizer(run_fields, **options))
+    base = run(fields, 'base')
+    _, file = grow(base / 'epoch_2.pth', fields)
+    result = saved(run(fields, 'grown', '--resume', file) / 'epoch_4.pth')['state_dict']
+    expected = saved(base / 'epoch_4.pth')['state_dict']
+    assert set(result) == set(expected) and all(value.equal(result[key]) for key, value in expected.items())
+
+
+def test_groups_that_hold_what_is_not_known(run_fields, run, grow):
+    path = run(as_base(run_fields), 'base') / 'epoch_2.pth'
+    checkpoint = saved(path)
+    for number, group in enumerate(checkpoint['optimizer']['param_groups']):
+        group['turn'] = number
+    torch.save(checkpoint, path)
+    with pytest.raises(ResumeError, match="differ in 'turn'"):
+        grow(path, run_fields)
+
+
+@pytest.mark.parametrize('every, lost', [(2, False), (3, True)])
+def test_a_step_that_is_not_complete(every, lost, run_fields, run, grow, capfd):
+    path = run(as_base(with_optimizer(run_fields, accumulative_counts=every)), 'base') / 'epoch_2.pth'
+    grow(path, with_optimizer(run_fields, accumulative_counts=every))
+    assert ('1 of 3 batches into a step' in ''.join(capfd.readouterr())) is lost
+
+
 @pytest.mark.parametrize('part', ['optimizer', 'param_schedulers'])
 def test_what_would_be_missed(part, run_fields, run, grow):
     """The test above sees it when the moments, or the place in the schedule, do not survive."""

@@ -4,6 +4,7 @@ import copy
 import pytest
 import torch
 from parents import PARENTS, build_scalenet, flatten, image, randomise
+from torch.nn.utils.parametrizations import spectral_norm, weight_norm
 
 import mmscalenet
 from mmscalenet.expansion import position_lists
@@ -118,6 +119,35 @@ def test_a_learnt_activation_is_not_folded():
     prelu = dict(type='PReLU')
     model = randomise(build_scalenet('mmseg-vit', act_cfg=prelu, adapter=dict(type='ParallelAdapter', act_cfg=prelu)))
     expected = model.eval()(image())
+    close(model.switch_to_deploy()(image()), expected)
+
+
+VIT = dict(arch=dict(embed_dims=24, num_layers=3, num_heads=2, feedforward_channels=96), img_size=32, patch_size=8)
+
+
+@pytest.mark.parametrize('adapter', [None, dict(type='ParallelAdapter')], ids=str)
+@pytest.mark.parametrize('target', ['.*qkv', '.*proj', '.*ffn.*'])
+def test_maps_that_a_wrapper_has_taken_stay(target, adapter):
+    """mmpretrain's LoRA, whose last linear map is not that of the branch."""
+    from mmpretrain.models import LoRAModel
+    model = LoRAModel(module=dict(type='mmscalenet.ScaleNetDeiT', base='mmpretrain.VisionTransformer', gate=0.5,
+                                  adapter=adapter, **VIT), alpha=4, rank=2, targets=[dict(type=target)])
+    backbone = randomise(model.eval()).module
+    expected = backbone(image())
+    close(backbone.switch_to_deploy()(image()), expected)
+
+
+@pytest.mark.parametrize('adapter', [None, dict(type='ParallelAdapter')], ids=str)
+@pytest.mark.parametrize('kind', [weight_norm, spectral_norm])
+def test_parametrized_maps_stay(kind, adapter):
+    from mmpretrain.models import VisionTransformer
+    base = randomise(VisionTransformer(**VIT))
+    for block in base.layers:
+        kind(block.attn.proj)
+        kind(block.ffn.layers[1])
+    model = mmscalenet.expand(base, scale=2, gate=0.5, adapter=adapter)
+    model.eval()  # returns None
+    expected = model(image())
     close(model.switch_to_deploy()(image()), expected)
 
 

@@ -366,6 +366,11 @@ def test_gate_needs_blocks_in_order_and_expansion_happens_once():
         mmscalenet.expand(build_parent('mmpretrain-vit'), layer_map=[1, 0, 2, 3, 0], gate=0)
     with pytest.raises(ValueError, match='expanded already'):
         mmscalenet.expand(build_scalenet('mmpretrain-vit'))
+    compiled = build_parent('mmpretrain-vit')
+    compiled.layers[1] = torch.compile(compiled.layers[1])
+    for backbone, name in ((compiled, 'layers.1'), (torch.compile(build_parent('mmpretrain-vit')), 'the backbone')):
+        with pytest.raises(ValueError, match=f'^{name} is wrapped by torch.compile'):
+            mmscalenet.expand(backbone)
     with pytest.raises(TypeError, match='cannot expand a Linear'):
         mmscalenet.expand(torch.nn.Linear(2, 2))
 

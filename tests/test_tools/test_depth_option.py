@@ -10,6 +10,7 @@ from mmengine.config import Config
 from mmengine.registry import MODELS, init_default_scope
 
 from mmscalenet.apis import Inferencer
+from mmscalenet.engine.depth import let_depth_change
 
 ROOT = Path(__file__).resolve().parents[2]
 ANALYSIS = ROOT / 'tools/analysis_tools'
@@ -80,6 +81,18 @@ def test_where_there_is_nothing_to_change(shell):
     result = shell(sys.executable, ANALYSIS / 'get_flops.py', ROOT / 'configs/fashion/deit-mini_9e_fashion-mnist.py',
                    '--depth', 4)
     assert result.returncode == 2 and 'error: --depth needs a config with a ScaleNet backbone' in result.stderr
+
+
+def test_where_depth_is_the_parents(shell, tmp_path):
+    config = tmp_path / 'xcit.py'
+    config.write_text("model = dict(type='ImageClassifier', backbone=dict(type='mmscalenet.ScaleNet', scale=2, "
+                      "base='mmpretrain.XCiT', patch_size=8, depth=2, embed_dims=16, num_heads=2))\n"
+                      "default_scope = 'mmpretrain'\ncustom_imports = dict(imports=['mmscalenet'])\n")
+    result = shell(sys.executable, ANALYSIS / 'get_flops.py', config, '--depth', 4)
+    assert result.returncode == 2 and "--depth is not for a config with base='mmpretrain.XCiT'" in result.stderr
+    cfg = Config.fromfile(config)
+    let_depth_change(cfg)
+    assert 'find_unused_parameters' not in cfg  # 2 is how many blocks it has
 
 
 def test_a_test_leaves_the_config_of_the_training(cls_fields, write_config, tool, tmp_path):

@@ -239,6 +239,15 @@ def test_what_is_refused_leaves_nothing(arguments, message, cls_fields, write_co
     assert sorted(path.name for path in tmp_path.iterdir()) == before
 
 
+def test_a_scale_of_the_backbones_own(write_config, cls_fields, tool, tmp_path, capsys):
+    cls_fields['model']['backbone'] = dict(type='HorNet', arch='tiny', scale=0.5)
+    torch.save(dict(state_dict={}), tmp_path / 'base.pth')
+    with pytest.raises(SystemExit):
+        tool('grow.py', write_config(cls_fields, 'hornet'), 'base.pth', '--out', 'new')
+    assert 'scale=0.5 of the backbone is an argument of its own' in capsys.readouterr().err
+    assert not (tmp_path / 'new').exists()
+
+
 def test_a_run_at_its_end_says_so(trained, tool, tmp_path, capsys):
     config, checkpoint = trained('cls')
     for epoch, ended in ((2, False), (3, True)):

@@ -8,10 +8,11 @@ import torch
 from families import FAMILIES
 
 #: Task -> family, channels of its outputs.
-TASKS = dict(seg=('mmseg-mscan', [8, 16, 16, 24]), det=('mmdet-pvt-v2', [8, 16, 16, 32]))
+#: An XCiT has an argument ``depth`` of its own.
+TASKS = dict(cls=('mmpretrain-xcit', [16]), seg=('mmseg-mscan', [8, 16, 16, 24]), det=('mmdet-pvt-v2', [8, 16, 16, 32]))
 
 
-@pytest.fixture(params=['seg', pytest.param('det', marks=pytest.mark.slow)])
+@pytest.fixture(params=['cls', 'seg', pytest.param('det', marks=pytest.mark.slow)])
 def fields(request) -> dict:
     """Of a task, with the plain backbone of a family."""
     task = request.param
@@ -22,6 +23,9 @@ def fields(request) -> dict:
     if task == 'det':
         backbone['_delete_'] = True
         result['model']['neck']['in_channels'] = channels
+    elif task == 'cls':
+        backbone |= dict(out_type='avg_featmap', out_indices=-1)
+        result['model'] |= dict(neck=None, head=dict(type='LinearClsHead', num_classes=2, in_channels=channels[-1]))
     else:
         result['model']['decode_head']['in_channels'] = channels[-1]
     result['model']['backbone'] = backbone

@@ -14,6 +14,7 @@ from mmscalenet.engine import UsageError, full_type
 from mmscalenet.engine.grown_config import scalenet_options
 from mmscalenet.expansion import position_lists
 from mmscalenet.expansion.families import window_period
+from mmscalenet.models.backbones.scalenet import depth_is_its_parents
 
 #: Options of the base, and of every candidate that does not say otherwise.
 BASE = dict(scale=1, layer_map='cyclic', core=None, adapter=None, depth=None)
@@ -36,8 +37,10 @@ class Search:
         own = cfg.model.backbone.get('adapter') or {}
         self.adapter = {key: value for key, value in own.items() if key not in ('type', 'ratio')
                         } if full_type(own).endswith('ParallelAdapter') else {}
-        self.reset = [name for name in ('core', 'depth') if cfg.model.backbone.get(name) is not None]
-        cfg.model.backbone.update(self.leading | BASE)
+        parents = ('depth', ) if depth_is_its_parents(dict(cfg.model.backbone) | self.leading) else ()
+        self.reset = [name for name in ('core', 'depth')
+                      if cfg.model.backbone.get(name) is not None and name not in parents]
+        cfg.model.backbone.update(self.leading | {name: value for name, value in BASE.items() if name not in parents})
         self.cfg = cfg
         size = args.shape or image_shape(cfg)
         self.shape = (cfg.model.backbone.get('in_channels', 3), size[0], size[-1])

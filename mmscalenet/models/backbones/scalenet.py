@@ -121,6 +121,13 @@ def _options_beside(parent: type) -> list[str]:
     return [name for name in EXPAND_ARGUMENTS if name not in kept]
 
 
+def depth_is_its_parents(config: dict) -> bool:
+    """Whether ``depth`` in the config of a ScaleNet is how many blocks its parent has, as an XCiT's."""
+    library, _, name = str(config.get('base')).rpartition('.')
+    parent = _look_up(library, name) if library in LIBRARIES else None
+    return parent is not None and 'depth' in arguments_of(parent)
+
+
 def _kind(init_cfg: dict) -> str:
     """The type of an ``init_cfg``, which may be a class or have a scope. A file alone is to be loaded."""
     kind = init_cfg.get('type', 'Pretrained' if 'checkpoint' in init_cfg else '')
