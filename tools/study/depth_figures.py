@@ -71,6 +71,6 @@ def deeper(arms: Arms, study: str, path: Path) -> None:
         panel.minorticks_off()
         panel.set(xlabel='blocks of the base', ylabel=label)
         panel.grid(alpha=0.3)
-    figure.suptitle('Bases of 1 to 6 blocks on garments before photographs (without a bar: one seed)')
+    figure.suptitle(f'Bases of 1 to {max(losses)} blocks on garments before photographs (without a bar: one seed)')
     figure.savefig(path, dpi=120, format='png')
     plt.close(figure)

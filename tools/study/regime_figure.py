@@ -67,7 +67,7 @@ def regime(arms: Arms, path: Path) -> None:
     """One panel a way to grow, one line a base."""
     found = points(arms)
     bases = list(dict.fromkeys(base for by_base in found.values() for base in by_base))
-    figure, panels = plt.subplots(1, len(WAYS), figsize=(15, 4.6), layout='constrained', sharex=True, sharey=True)
+    figure, panels = plt.subplots(1, len(WAYS), figsize=(15, 5.2), layout='constrained', sharex=True, sharey=True)
     for panel, (way, by_base) in zip(panels, found.items(), strict=True):
         for base, of_base in by_base.items():
             tokens = sorted(of_base)
@@ -82,9 +82,13 @@ def regime(arms: Arms, path: Path) -> None:
         panel.set_xscale('log')
         panel.set(xlabel='patch tokens for each parameter of the base, whole budget', title=WAYS[way])
         panel.grid(alpha=0.3)
-        panel.legend(title='base, garments (seeds)', fontsize=8, loc='upper left')
     panels[0].set_ylabel('test loss saved against the base trained on,\n% of its own, equal FLOPs '
                          '(above 0: growing pays)')
+    # below: within the panels it would hide points
+    names = {label: handle for panel in panels
+             for handle, label in zip(*panel.get_legend_handles_labels(), strict=True)}
+    figure.legend(names.values(), names, title='base, garments (seeds)', fontsize=8, loc='outside lower center',
+                  ncols=4)
     figure.suptitle('Dotted: what a DeiT sees in 300 epochs of ImageNet. Bars: 95 % interval; none: one seed')
     figure.savefig(path, dpi=120, format='png')
     plt.close(figure)
