@@ -3,6 +3,7 @@ import ast
 import os
 import runpy
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 from mmscalenet import doctor
@@ -45,7 +46,8 @@ def main() -> None:
     """
     command, *arguments = sys.argv[1:] or ['--help']
     if command in ('-h', '--help'):
-        print(usage())
+        with suppress(BrokenPipeError):  # `| head` has seen enough
+            print(usage(), flush=True)
         return
     if command not in COMMANDS:
         print(f'error: mmscalenet has no command "{command}"; `mmscalenet` alone lists all.', file=sys.stderr)

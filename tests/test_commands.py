@@ -35,6 +35,15 @@ def run(monkeypatch, *arguments: str) -> None:
     main()
 
 
+def test_who_reads_the_list_may_stop():
+    """As head does, once it has its lines."""
+    read, write = os.pipe()
+    os.close(read)
+    ended = subprocess.run([sys.executable, '-m', 'mmscalenet'], stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert 'BrokenPipeError' not in ended.stderr
+
+
 def test_every_script_is_a_command_or_says_why_not():
     scripts = {path for path in (ROOT / 'tools').rglob('*.*') if path.relative_to(ROOT).parts[1] not in ('dev', 'study')
                and (path.suffix == '.sh' or path.suffix == '.py' and "__name__ == '__main__'" in path.read_text())}

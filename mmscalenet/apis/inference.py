@@ -14,6 +14,7 @@ from PIL import Image
 from torch import nn
 
 from mmscalenet.engine import full_type, read_config
+from mmscalenet.engine.depth import expanded_backbones
 
 from .drawing import Drawer, enter_scope
 from .loading import load_model
@@ -58,10 +59,12 @@ class Inferencer:
         dataset = _dataset(cfg)
         self.model, content = load_model(cfg, checkpoint)
         if depth is not None:
-            if not hasattr(self.model.backbone, 'set_depth'):
-                raise ValueError(f'depth={depth!r} needs a grown backbone, and that of the config is a '
-                                 f'{type(self.model.backbone).__name__}')
-            self.model.backbone.set_depth(depth)
+            grown = expanded_backbones(self.model).values()
+            if not grown:
+                raise ValueError(f'depth={depth!r} needs a grown backbone, and the {type(self.model).__name__} of the '
+                                 'config has none')
+            for backbone in grown:  # several where a model holds others, as SoftTeacher does a student and a teacher
+                backbone.set_depth(depth)
         self.model.to(device or get_device())
         meta = _name_all(_meta(content, dataset), _class_count(self.model))
         self.classes = meta['classes']

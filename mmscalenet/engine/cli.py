@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mmengine.config import Config, DictAction
+from mmengine.config import Config, ConfigDict, DictAction
 
 from mmscalenet.paths import MIM
 
@@ -49,6 +49,19 @@ def read_config(path: str, options: dict | None = None) -> Config:
     cfg.merge_from_dict(options or {})
     use_scope_of_library(cfg)
     return cfg
+
+
+def backbone_of(cfg: Config) -> ConfigDict:
+    """The backbone's part of a config.
+
+    Raises:
+        UsageError: If the model has none of its own, as one that holds a whole detector.
+    """
+    backbone = cfg.get('model', {}).get('backbone')
+    if backbone is None:
+        raise UsageError('the config has no model.backbone. Of a model that holds another, as SoftTeacher does its '
+                         'detector, give the config of that one.')
+    return backbone
 
 
 def use_scope_of_library(cfg: Config) -> None:

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmscalenet.expansion.families import is_known, known_families
 from mmscalenet.models.backbones.scalenet import depth_is_its_parents
 
-from .cli import LIBRARIES, full_type, library_of, read_config, use_scope_of_library
+from .cli import LIBRARIES, backbone_of, full_type, library_of, read_config, use_scope_of_library
 from .errors import UsageError
 
 #: Class of a backbone -> the one that grows it; others grow with ``ScaleNet``.
@@ -27,9 +27,7 @@ def scalenet_options(cfg: Config) -> dict[str, str]:
     Raises:
         UsageError: If there is no backbone that can be expanded.
     """
-    backbone = cfg.get('model', {}).get('backbone')
-    if backbone is None:
-        raise UsageError('the config has no model.backbone to expand.')
+    backbone = backbone_of(cfg)
     kind = full_type(backbone)
     name, library = kind.rpartition('.')[2], kind.split('.')[0]
     if name in (*TWINS.values(), 'ScaleNet'):

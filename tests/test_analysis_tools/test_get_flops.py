@@ -158,6 +158,7 @@ def test_command(monkeypatch, tmp_path, capsys):
     (('nowhere.py', ), 'nowhere.py'),
     ((DEIT, '--shape', 224, 224, 3), '--shape'),
     (('configs/fashion/deit-mini_9e_fashion-mnist.py', '--scales', 2), 'VisionTransformer'),
+    ((DEIT, '--cfg-options', 'model.backbone=None'), 'no model.backbone'),
 ])
 def test_refused(monkeypatch, capsys, tmp_path, arguments, words):
     with pytest.raises(SystemExit):

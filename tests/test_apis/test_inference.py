@@ -103,8 +103,20 @@ def test_depth(cls_fields, write_config, tmp_path):
     cls_fields['model']['backbone'] = dict(type='VisionTransformer') | {
         key: value for key, value in backbone.items() if key not in ('type', *EXPAND_ARGUMENTS)}
     plain = write_config(cls_fields, 'plain')
-    with pytest.raises(ValueError, match='depth=2 needs a grown backbone.*VisionTransformer'):
+    with pytest.raises(ValueError, match='depth=2 needs a grown backbone.*ImageClassifier of the config has none'):
         Inferencer(plain, save_weights(plain, tmp_path), 'cpu', depth=2)
+
+
+def test_depth_inside_of_another_model(det_fields, write_config, tmp_path):
+    """SoftTeacher holds two detectors."""
+    cfg = Config.fromfile(write_config(det_fields))
+    cfg.model = dict(
+        type='SoftTeacher', detector=cfg.model, semi_train_cfg=dict(freeze_teacher=True),
+        data_preprocessor=dict(type='MultiBranchDataPreprocessor', data_preprocessor=dict(type='DetDataPreprocessor')))
+    config = tmp_path / 'soft.py'
+    cfg.dump(config)
+    model = Inferencer(config, save_weights(config, tmp_path), 'cpu', depth=10).model
+    assert sum(model.student.backbone.active_depth) == sum(model.teacher.backbone.active_depth) == 10
 
 
 def test_two_keep_their_own_classes(det_fields, write_config, tmp_path):

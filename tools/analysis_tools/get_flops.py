@@ -31,6 +31,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from mmscalenet.engine import (
     UsageError,
     add_depth_argument,
+    backbone_of,
     full_type,
     one_line_errors,
     read_config,
@@ -48,7 +49,7 @@ def build(cfg: Config, backbone: bool = False) -> nn.Module:
     if 'data_preprocessor' in cfg:
         model.setdefault('data_preprocessor', cfg.data_preprocessor)
     try:
-        return MODELS.build(model.backbone if backbone else model)
+        return MODELS.build(backbone_of(cfg) if backbone else model)
     except (ValueError, TypeError) as error:
         raise UsageError(f'the config is refused: {error}') from error
 
@@ -157,7 +158,7 @@ def table(rows: list[dict[str, str]]) -> str:
 
 def default_shape(cfg: Config) -> list[int]:
     """The backbone's own image size, else ImageNet's."""
-    return _height_and_width(cfg.model.backbone.get('img_size', 224))
+    return _height_and_width(backbone_of(cfg).get('img_size', 224))
 
 
 def image_shape(cfg: Config) -> list[int]:
@@ -195,7 +196,7 @@ def models_of(args: argparse.Namespace) -> Iterator[tuple[str, Config]]:
                 name += f', scale {scale:g}'
             cfg = read_config(path, options)
             use_depth(cfg, args.depth)
-            kind = full_type(cfg.model.backbone)
+            kind = full_type(backbone_of(cfg))
             if scale is not None and 'ScaleNet' not in kind:
                 raise UsageError(f'--scales needs configs of a ScaleNet backbone, and that of "{path}" is {kind}.')
             yield name, cfg
