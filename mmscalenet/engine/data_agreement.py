@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from mmengine.evaluator import Evaluator
-from mmengine.runner import Runner
+from mmengine.runner import Runner, ValLoop
 from torch import nn
 
 from .broken_data import parts_of
@@ -102,6 +102,10 @@ def check_best(runner: Runner, save_best: Sequence[str]) -> None:
     if runner.val_loop is None or type(evaluator := runner.val_loop.evaluator) is not Evaluator:
         return
     prefixes = [metric.prefix for metric in evaluator.metrics]
+    if type(runner.val_loop).__name__ == 'TeacherStudentValLoop' and None not in prefixes:  # mmdet's, of two models
+        prefixes = [f'{part}/{prefix}' for part in ('teacher', 'student') for prefix in prefixes]
+    elif type(runner.val_loop).run is not ValLoop.run:  # which may give the metrics other names
+        return
     for name in save_best:
         if name != 'auto' and None not in prefixes and not any(name.startswith(f'{prefix}/') for prefix in prefixes):
             raise UsageError(f'default_hooks.checkpoint.save_best={name!r} is no metric of val_evaluator, whose names '

@@ -5,11 +5,15 @@ from collections.abc import Iterator
 from mmengine.config import Config
 from torch import nn
 
-from mmscalenet.expansion import Expanded
+from mmscalenet.expansion import Expanded, position_lists
 from mmscalenet.models.backbones.scalenet import depth_is_its_parents
 
 from .cli import full_type
 from .errors import UsageError
+
+#: What DepthHook keeps in mmengine's message hub, and so in checkpoints: whether what added positions own has been
+#: started, and the iterations of begin and end.
+STARTED, PLACES = 'depth_hook_started', 'depth_hook_places'
 
 
 def expanded_backbones(model: nn.Module) -> dict[str, Expanded]:
@@ -75,5 +79,20 @@ def take_depth(model: nn.Module, checkpoint: dict) -> None:
     """Run a model at the depth that the checkpoint it was loaded from says, where its config says none."""
     kept = (checkpoint.get('meta') or {}).get('depth') or {}
     for name, backbone in expanded_backbones(model).items():
-        if name in kept and backbone.chosen_depth is None:
-            backbone.set_depth(kept[name])
+        # in a model that holds the one of the checkpoint, as SoftTeacher does a detector, the names are longer
+        known = next((depth for kept_name, depth in kept.items() if f'.{name}'.endswith(f'.{kept_name}')), None)
+        if known is not None and backbone.chosen_depth is None:
+            backbone.set_depth(known)
+
+
+def start_added(model: nn.Module) -> None:
+    """Give the norms and copies that added positions of a model's backbones own the weights that their blocks have."""
+    for backbone in expanded_backbones(model).values():
+        for positions in position_lists(backbone).values():
+            positions.start_added()
+
+
+def is_before_growth(checkpoint: dict) -> bool:
+    """Whether DepthHook wrote a checkpoint before it started what added positions own."""
+    kept = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
+    return PLACES in kept and not kept.get(STARTED)

@@ -26,7 +26,7 @@ SOURCES = {
 }
 WEIGHTS = ('.pth', '.pt', '.bin', '.safetensors', '.npz')
 ERRNO = re.compile(r"No such file or directory: '([^']+)'")
-OURS = re.compile(r'mmscalenet.(models|expansion).')
+OURS = re.compile(r'mmscalenet.(models|expansion|engine.optimizers).')
 READERS = re.compile(r'mm\w+\.datasets\b|mmengine\.dataset\b')
 
 

@@ -1,5 +1,4 @@
 """Training data as a function of their place in the run: not of what a worker process did before."""
-import itertools
 import random
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
@@ -86,10 +85,12 @@ class NumberedBatches:
     def __iter__(self) -> Iterator[list[Numbered]]:
         epoch, start = self.epoch, self.start
         self.epoch, self.start = epoch + 1, 0
-        seed_generators(self.seed, EPOCH, epoch)  # some samplers of torch draw from its generator
-        for number, batch in enumerate(itertools.islice(self.batches, start, None), start):
-            yield [Numbered((self.seed, SAMPLE, self.rank, epoch, number, place), index)
-                   for place, index in enumerate(batch)]
+        seed_generators(self.seed, EPOCH, epoch, 0)  # some samplers of torch draw from its generator
+        for number, batch in enumerate(self.batches):
+            if number >= start:
+                yield [Numbered((self.seed, SAMPLE, self.rank, epoch, number, place), index)
+                       for place, index in enumerate(batch)]
+            seed_generators(self.seed, EPOCH, epoch, number + 1)  # and mmdet's by groups from numpy's for each batch
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -184,8 +185,20 @@ def restore_sampler_seed(loader: Any, seed: int | None) -> None:
     sampler = _seeded_sampler(loader)
     if seed is not None and sampler is not None and sampler.seed != seed:
         sampler.seed = seed
-        if hasattr(sampler, '_indices_of_rank'):  # InfiniteSampler, of which mmengine may have taken some
-            sampler.indices = sampler._indices_of_rank()
+        _start_again(sampler)
+
+
+def _start_again(sampler: Any) -> None:
+    """Have samplers without end draw with their present seed: mmengine may have taken some indices already."""
+    of_rank = getattr(sampler, '_indices_of_rank', None)
+    if hasattr(sampler, 'indices'):  # InfiniteSampler
+        sampler.indices = of_rank()
+    if hasattr(sampler, 'source2inds'):  # mmdet's MultiSourceSampler
+        sampler.source2inds = {source: of_rank(len(part)) for source, part in enumerate(sampler.dataset.datasets)}
+    if hasattr(sampler, 'group_source2inds'):  # and GroupMultiSourceSampler
+        sampler.group_source2inds = [
+            {source: of_rank(sizes[group]) for source, sizes in enumerate(sampler.group2size_per_source)}
+            for group in range(len(sampler.group_ratio))]
 
 
 def _seeded_sampler(loader: Any) -> Any:

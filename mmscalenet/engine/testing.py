@@ -48,9 +48,10 @@ def use_tta(cfg: Config, shown: bool = False) -> None:
         if name not in cfg:
             raise UsageError(f'--tta needs "{name}" in the config, and it is not there. {scope} has examples: look '
                              'for tta_pipeline in its configs/_base_.')
-    if (cfg.model.get('roi_head') or {}).get('mask_head'):
+    held = 'detector' in cfg.model  # by SoftTeacher
+    if ((cfg.model.detector if held else cfg.model).get('roi_head') or {}).get('mask_head'):
         raise UsageError('--tta: mmdet merges boxes only, and this model predicts masks. For the boxes alone add '
-                         '--cfg-options model.roi_head.mask_head=None test_evaluator.metric=bbox')
+                         f'--cfg-options model.{"detector." * held}roi_head.mask_head=None test_evaluator.metric=bbox')
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     for part in parts:
         part.pipeline = cfg.tta_pipeline

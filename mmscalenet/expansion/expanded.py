@@ -16,6 +16,9 @@ from .layer_map import position_of_block
 from .position import Position
 from .taps import move_taps
 
+#: Names of what stands before the first block.
+STEM = ('cls_token', 'dist_token', 'pos_embed', 'absolute_pos_embed', 'patch_embed', 'tokens_to_token')
+
 
 def position_lists(backbone: nn.Module) -> dict[str, PositionList]:
     """The expanded lists of a backbone by their dotted names: 'layers', or 'stages.0.blocks' and on."""
@@ -151,10 +154,10 @@ class Expanded(Bound):
         if not param_name.startswith(prefix):
             return total - 1, total
         name = param_name[len(prefix):]
-        if name.split('.')[0] in ('cls_token', 'dist_token', 'pos_embed', 'absolute_pos_embed', 'patch_embed'):
+        if name.split('.')[0] in STEM:
             return 0, total
         if len(lists) > 1 and not any(name.startswith(f'{list_name}.') for list_name in lists):
-            return _depth_between(name, lists, total - 1), total
+            return _depth_between(self, name, lists, total - 1), total
         before = 0
         for list_name, positions in lists.items():
             if name.startswith(f'{list_name}.'):
@@ -190,12 +193,13 @@ def _runnable(backbone: nn.Module) -> dict[str, list[int]]:
     return {name: list(positions.runnable) for name, positions in position_lists(backbone).items()}
 
 
-def _depth_between(name: str, lists: dict[str, PositionList], last: int) -> int:
+def _depth_between(backbone: nn.Module, name: str, lists: dict[str, PositionList], last: int) -> int:
     """Depth of what stands between stages: that of the block before it; of norms, which are at outputs, the last."""
     number = re.search(r'\d+', name)
-    if number is None or name.startswith('norm'):
+    if number is None or re.match(r'norm|layers\.\d+\.2\.', name):  # the latter in MiT and PVT
         return last
-    after = name.startswith('stages')  # Swin's ``stages.0.downsample`` follows the stage of its number
+    # Swin's ``stages.0.downsample`` follows the blocks of its stage; that of mmpretrain's Swin V2 precedes them
+    after = name.startswith('stages') and getattr(backbone.stages[0], 'downsample', None) is not None
     starts = [int(re.search(r'\d+', list_name)[0]) for list_name in lists]
     return sum(positions.num_blocks for start, positions in zip(starts, lists.values(), strict=True)
                if start < int(number[0]) + after)

@@ -121,10 +121,13 @@ def test_values_that_are_not_finite(tmp_path):
     (('good', '--out', 'curves.pdf'), '--out "curves.pdf"'),
     (('empty', ), '"empty" is empty'),
     (('broken', ), 'scalars.json, line 2'),
+    (('bare', '--out', 'curves.png'), 'neither a loss nor a validation. Name --keys: they have lr'),
 ])
 def test_refused(arguments, words, tool, tmp_path, capfd):
     write_run(tmp_path / 'good', 'run', range(1, 3))
     write_run(tmp_path / 'empty', 'run', range(0))
+    bare = write_run(tmp_path / 'bare', 'run', range(1, 3)) / 'vis_data/scalars.json'
+    bare.write_text('{"lr": 0.1, "iter": 1, "step": 1}\n')
     broken = write_run(tmp_path / 'broken', 'run', range(1, 3)) / 'vis_data/scalars.json'
     lines = broken.read_text().splitlines()
     broken.write_text('\n'.join([lines[0], lines[1][:20], *lines[2:]]))

@@ -108,15 +108,28 @@ def test_depth(cls_fields, write_config, tmp_path):
 
 
 def test_depth_inside_of_another_model(det_fields, write_config, tmp_path):
-    """SoftTeacher holds two detectors."""
-    cfg = Config.fromfile(write_config(det_fields))
+    """SoftTeacher holds two detectors, and takes the file of one."""
+    detector = write_config(det_fields, 'detector')
+    noted = save_weights(detector, tmp_path, depth=dict(backbone=[2, 2, 4, 2]))
+    cfg = Config.fromfile(detector)
     cfg.model = dict(
         type='SoftTeacher', detector=cfg.model, semi_train_cfg=dict(freeze_teacher=True),
         data_preprocessor=dict(type='MultiBranchDataPreprocessor', data_preprocessor=dict(type='DetDataPreprocessor')))
     config = tmp_path / 'soft.py'
     cfg.dump(config)
-    model = Inferencer(config, save_weights(config, tmp_path), 'cpu', depth=10).model
+    model = Inferencer(config, noted, 'cpu').model
+    assert model.student.backbone.active_depth == model.teacher.backbone.active_depth == [2, 2, 4, 2]
+    model = Inferencer(config, noted, 'cpu', depth=10).model
     assert sum(model.student.backbone.active_depth) == sum(model.teacher.backbone.active_depth) == 10
+
+
+def test_a_picture_of_four_channels(cls_fields, write_config, tmp_path):
+    """Of RGB and another: what can be shown is shown."""
+    config = write_config(cls_fields)
+    inferencer = Inferencer(config, save_weights(config, tmp_path), 'cpu')
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 4), np.uint8)
+    sample = next(inferencer(image[..., :3]))
+    assert (inferencer.draw(image, sample) == inferencer.draw(image[..., :3], sample)).all()
 
 
 def test_two_keep_their_own_classes(det_fields, write_config, tmp_path):

@@ -290,6 +290,23 @@ def test_trained_copies_that_were_loaded_stay(cls_fields, write_config, tool, tm
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
+@pytest.mark.parametrize('hooks', [[GROW | dict(begin=1)], []], ids=['grows again', 'grown from the start'])
+def test_copies_from_before_growth_start_from_the_blocks(hooks, cls_fields, write_config, tool, tmp_path, capfd):
+    """They are in the file and were never trained."""
+    cls_fields['model']['backbone'].update(share=False, adapter=None)
+    tool('train.py', write_config(run_of(cls_fields, GROW), 'base'), '--no-validate')
+    path = tmp_path / 'work_dirs/base/epoch_2.pth'
+    assert any(not torch.equal(*pair) for pair in copies_and_sources(path))
+    still = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.))
+    fields = run_of(cls_fields, GROW, load_from=str(path), custom_hooks=hooks, optim_wrapper=still)
+    tool('train.py', write_config(fields, 'next'), '--no-validate')
+    assert 'epoch_2.pth was written before its net grew' in capfd.readouterr().out
+    pairs = copies_and_sources(tmp_path / 'work_dirs/next/epoch_3.pth')
+    sources = state(path)['state_dict'].values()
+    assert len(pairs) > 20 and all(torch.equal(*pair) for pair in pairs)
+    assert all(any(source.equal(value) for value in sources) for _, source in pairs)
+
+
 def test_a_depth_of_the_config_is_noted(cls_fields, write_config, tool, tmp_path):
     cls_fields['model']['backbone']['depth'] = 3
     tool('train.py', write_config(cls_fields), '--no-validate')

@@ -3,11 +3,19 @@ import pickle
 import random
 
 import numpy as np
+import pytest
 import torch
+from mmdet.datasets.samplers import GroupMultiSourceSampler, MultiSourceSampler
 from mmengine.dataset import InfiniteSampler
-from torch.utils.data import BatchSampler, DataLoader, Dataset, RandomSampler, Subset
+from torch.utils.data import BatchSampler, ConcatDataset, DataLoader, Dataset, RandomSampler, Subset
 
-from mmscalenet.engine.numbered_data import EndlessBatches, NumberedDataset, number_data
+from mmscalenet.engine.numbered_data import (
+    EndlessBatches,
+    NumberedDataset,
+    number_data,
+    restore_sampler_seed,
+    sampler_seed,
+)
 
 
 class Draws(Dataset):
@@ -44,6 +52,33 @@ def test_draws_follow_from_the_place():
     assert len(set(draws)) == len(draws) == 45
     orders = [[sample[0] for batch in whole[start:start + 3] for sample in batch] for start in (0, 3, 6)]
     assert [sorted(order) for order in orders] == [[0, 1, 2, 3, 4]] * 3 and orders[0] != orders[1] != orders[2]
+
+
+class Sizes(Draws):
+    """Images, of which mmdet's sampler makes two groups: upright and lying."""
+
+    def get_data_info(self, index: int) -> dict:
+        return dict(width=1 + index % 2, height=1)
+
+
+@pytest.mark.parametrize('kind', [MultiSourceSampler, GroupMultiSourceSampler])
+def test_samplers_of_several_sources(kind):
+    """mmdet's for semi-supervised training; that by groups draws a group from numpy's generator for every batch."""
+
+    def loader(seed: int = 1, workers: int = 0) -> DataLoader:
+        dataset = ConcatDataset([Sizes(), Sizes()])
+        sampler = kind(dataset, batch_size=3, source_ratio=[1, 2], seed=seed)
+        loader = DataLoader(dataset, batch_sampler=BatchSampler(sampler, 3, True), num_workers=workers, collate_fn=list)
+        number_data(loader, seed=3, rank=0)
+        return loader
+
+    whole = taken(EndlessBatches(loader()), 9)
+    assert taken(EndlessBatches(loader(workers=2)), 9) == whole
+    assert taken(EndlessBatches(loader(), 0, 4), 5) == whole[4:]
+    other = loader(seed=2)
+    next(iter(other.batch_sampler.sampler))
+    restore_sampler_seed(other, 1)
+    assert sampler_seed(other) == 1 and taken(EndlessBatches(other), 9) == whole
 
 
 def test_whole_batches_are_seeded_by_the_batch():

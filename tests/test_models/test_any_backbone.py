@@ -128,6 +128,27 @@ def test_grow_turns_the_backbone_of_a_config_into_one_of_ours(name):
     assert scalenet_options(cfg) == dict(type='mmscalenet.ScaleNet', base=f'{library}.{parent}')
 
 
+@every_family
+def test_depths_for_layer_decay_rise_as_modules_run(name):
+    """From the stem's 0 on; norms at outputs, and all behind the blocks, have the last. Twins' position encodings run
+    behind the first block of a stage, and have the depth before it."""
+    model, called = build(name, scale=1, adapter=None), []
+    for part, module in model.named_modules():
+        if list(module.parameters(recurse=False)) and part and 'position_encodings' not in part:
+            module.register_forward_hook(lambda *_, part=part: called.append(part))
+    outputs_of(model, name)
+    last = model.get_layer_depth('head.weight', 'backbone.')[0]
+    inside = [depth for part in called if (depth := model.get_layer_depth(f'{part}.weight')[0]) != last]
+    assert inside == sorted(inside) and inside[0] == 0 and set(inside) == set(range(last))
+
+
+@pytest.mark.parametrize('norm', ['layers.0.2', 'layers.3.2'])
+def test_norms_at_outputs_of_mit_have_the_last_depth(norm):
+    model = build('mmseg-mit')
+    assert isinstance(model.get_submodule(norm), nn.LayerNorm)
+    assert model.get_layer_depth(f'{norm}.weight') == model.get_layer_depth('head.weight', 'backbone.')
+
+
 def test_the_default_scope_stays_that_of_the_config():
     with DefaultScope.overwrite_default_scope('mmseg'):
         model = build('mmseg-mit')

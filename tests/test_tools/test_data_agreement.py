@@ -1,13 +1,17 @@
 """Parts of a run's data that are good alone and do not agree are named before anything is computed."""
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
+from mmdet.engine.runner import TeacherStudentValLoop
+from mmdet.evaluation import CocoMetric
 from mmengine.evaluator import Evaluator
 from mmpretrain.evaluation import Accuracy
 from test_train_options import refused
 
-from mmscalenet.engine.data_agreement import check_evaluator
+from mmscalenet.engine import UsageError
+from mmscalenet.engine.data_agreement import check_best, check_evaluator
 
 
 @pytest.fixture
@@ -120,6 +124,16 @@ def test_best_by_a_metric_that_never_comes(fields, write_config, tool, capfd, tm
     fields['default_hooks']['checkpoint'] = dict(type='CheckpointHook', save_best='accuracy/top1')
     tool('train.py', write_config(fields))
     assert list(tmp_path.glob('work_dirs/tiny/best_*.pth'))
+
+
+def test_best_of_a_teacher_and_its_student():
+    """mmdet's loop validates both, and puts their names in front of the metrics."""
+    loop = object.__new__(TeacherStudentValLoop)
+    loop.evaluator = Evaluator(CocoMetric(metric='bbox'))
+    runner = SimpleNamespace(val_loop=loop)
+    check_best(runner, ['auto', 'teacher/coco/bbox_mAP', 'student/coco/bbox_mAP'])
+    with pytest.raises(UsageError, match="begin with 'teacher/coco/' or 'student/coco/'"):
+        check_best(runner, ['coco/bbox_mAP'])
 
 
 def test_epoch_without_an_iteration(fields, write_config, tool, capfd):

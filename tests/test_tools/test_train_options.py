@@ -71,6 +71,13 @@ def test_refused_arguments_of_the_backbone(option, said, cls_fields, write_confi
     assert said in line
 
 
+def test_refused_arguments_of_our_constructor(cls_fields, write_config, tool, capfd):
+    line = refused(tool, capfd, 'train.py', write_config(cls_fields), '--cfg-options',
+                   'optim_wrapper.constructor=mmscalenet.LayerDecayOptimWrapperConstructor',
+                   'optim_wrapper.paramwise_cfg.norm_decay_mult=0.')
+    assert 'the config is refused: ' in line and 'norm_decay_mult' in line
+
+
 def test_a_class_of_ours_without_our_scope(cls_fields, write_config, tool, capfd):
     cls_fields['model']['backbone']['type'] = 'ScaleNetDeiT'
     line = refused(tool, capfd, 'train.py', write_config(cls_fields))

@@ -196,6 +196,9 @@ def main() -> None:
         raise UsageError(f'--out "{args.out}": the name must end in .png.')
     logs = [read_log(name) for name in args.logs]
     keys = list(dict.fromkeys(args.keys or default_keys(logs)))
+    if not keys:
+        raise UsageError(f'the logs have neither a loss nor a validation. Name --keys: they have '
+                         f'{" ".join(dict.fromkeys(key for log in logs for key in log.keys()))}')
     check_keys(keys, logs)
     print(table(logs, keys))
     if args.out:

@@ -52,7 +52,7 @@ def is_bgr(cfg: Config, dataset: ConfigDict) -> bool:
 def to_picture(inputs: Tensor, bgr: bool) -> np.ndarray:
     """(C, H, W) as the pipeline gives it to RGB (H, W, C)."""
     image = inputs.permute(1, 2, 0).numpy()
-    return image[..., ::-1] if bgr else image
+    return image[..., 2::-1] if bgr else image[..., :3]
 
 
 def drawable(sample: BaseDataElement) -> BaseDataElement:

@@ -7,17 +7,13 @@ from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmscalenet.checkpoints.formats import state_dict_in
-from mmscalenet.expansion import position_lists
 from mmscalenet.registry import HOOKS
 
-from ..depth import expanded_backbones, keep_depth
+from ..depth import PLACES, STARTED, expanded_backbones, is_before_growth, keep_depth, start_added
 from ..depth_schedule import DepthSchedule
 from ..errors import UsageError
 
 MODES = ('grow', 'ramp', 'elastic')
-#: In mmengine's message hub, and so in checkpoints: whether what added positions own has been started, and the
-#: iterations of begin and end.
-STARTED, PLACES = 'depth_hook_started', 'depth_hook_places'
 
 
 @HOOKS.register_module()
@@ -74,7 +70,8 @@ class DepthHook(Hook):
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         # of a grown net: what added positions own is trained, and not to be replaced
-        if not runner._resume and any('.positions.' in str(key) for key in state_dict_in(checkpoint)):
+        if (not runner._resume and not is_before_growth(checkpoint)
+                and any('.positions.' in str(key) for key in state_dict_in(checkpoint))):
             runner.message_hub.update_info(STARTED, True)
 
     def before_train(self, runner: Runner) -> None:
@@ -138,9 +135,7 @@ class DepthHook(Hook):
     def _start_added(self, runner: Runner) -> None:
         averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
         for model in (self.model, *averages):
-            for backbone in expanded_backbones(model).values():
-                for positions in position_lists(backbone).values():
-                    positions.start_added()
+            start_added(model)
         runner.message_hub.update_info(STARTED, True)  # which checkpoints hold
         runner.logger.info(f'DepthHook: from iteration {runner.iter + 1} on up to {self.schedule.full} positions run, '
                            f'before it {self.schedule.base}')

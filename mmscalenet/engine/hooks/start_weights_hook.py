@@ -3,6 +3,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from mmengine.hooks import Hook
+from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -13,7 +14,7 @@ from mmscalenet.checkpoints.formats import state_dict_in
 from mmscalenet.checkpoints.values import check_kinds, check_values
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
-from ..depth import keep_depth, take_depth
+from ..depth import is_before_growth, keep_depth, start_added, take_depth
 
 
 class StartWeightsHook(Hook):
@@ -88,6 +89,10 @@ def fit_weights(model: nn.Module, checkpoint: dict, source: str) -> dict[str, Te
                 name = prefix[:-1]
             else:
                 state = {key: value for key, value in state.items() if key in model.state_dict()}
+        if is_before_growth(checkpoint):  # what added positions own has not been trained, and is none of the blocks'
+            start_added(module)
+            print_log(f'{source} was written before its net grew: what its added positions own starts from the blocks',
+                      'current')
         state.update((f'{name}.{key}', value) for key, value in module.state_dict().items())
     _check(state, model, source, check_values)
     return state
