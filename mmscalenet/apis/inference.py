@@ -116,6 +116,7 @@ class Inferencer:
              score_thr: float = 0.3) -> np.ndarray:
         """Draws a prediction on its image, a path or an array as for a call; the picture is RGB (H, W, 3)."""
         image = image if isinstance(image, np.ndarray) else self.load(image)
+        # the first three channels, of BGR and maybe a fourth
         return self.draw_rgb(image[..., 2::-1] if image.ndim == 3 else image, sample, score_thr=score_thr)
 
     def _prepare(self, image: str | os.PathLike | np.ndarray) -> dict:

@@ -90,7 +90,7 @@ class NumberedBatches:
             if number >= start:
                 yield [Numbered((self.seed, SAMPLE, self.rank, epoch, number, place), index)
                        for place, index in enumerate(batch)]
-            seed_generators(self.seed, EPOCH, epoch, number + 1)  # and mmdet's by groups from numpy's for each batch
+            seed_generators(self.seed, EPOCH, epoch, number + 1)  # GroupMultiSourceSampler draws for each batch
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -191,6 +191,8 @@ def restore_sampler_seed(loader: Any, seed: int | None) -> None:
 def _start_again(sampler: Any) -> None:
     """Have samplers without end draw with their present seed: mmengine may have taken some indices already."""
     of_rank = getattr(sampler, '_indices_of_rank', None)
+    if of_rank is None:
+        return
     if hasattr(sampler, 'indices'):  # InfiniteSampler
         sampler.indices = of_rank()
     if hasattr(sampler, 'source2inds'):  # mmdet's MultiSourceSampler

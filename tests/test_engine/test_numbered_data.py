@@ -81,6 +81,15 @@ def test_samplers_of_several_sources(kind):
     assert sampler_seed(other) == 1 and taken(EndlessBatches(other), 9) == whole
 
 
+def test_indices_that_a_sampler_lists_once_stay():
+    """As those of mmdet's TrackImgSampler."""
+    loader = loader_of()
+    loader.batch_sampler.batches.sampler.seed = 2
+    loader.batch_sampler.batches.sampler.indices = [3, 1]
+    restore_sampler_seed(loader, 1)
+    assert sampler_seed(loader) == 1 and loader.batch_sampler.sampler.indices == [3, 1]
+
+
 def test_whole_batches_are_seeded_by_the_batch():
     class Batches(Draws):
         def __getitems__(self, indices: list[int]) -> list:

@@ -2,6 +2,7 @@
 import pytest
 from mmengine.config import Config
 
+from mmscalenet.engine import UsageError
 from mmscalenet.engine.testing import use_tta
 
 
@@ -18,3 +19,18 @@ def test_tta_reaches_every_part_of_a_concatenated_data_set(scope):
     assert 'pipeline' not in cfg.test_dataloader.dataset and 'pipeline' not in second
     assert first.pipeline == second.dataset.pipeline == cfg.tta_pipeline
     assert cfg.tta_pipeline[-1].type == 'TestTimeAug'
+
+
+@pytest.mark.parametrize('held, option', [(False, 'model.roi_head'), (True, 'model.detector.roi_head')])
+def test_masks_cannot_be_merged(held, option):
+    """Also those of a detector that another model holds, as SoftTeacher does."""
+    detector = dict(type='MaskRCNN', roi_head=dict(mask_head=dict(type='FCNMaskHead')))
+    cfg = Config(dict(
+        default_scope='mmdet', model=dict(type='SoftTeacher', detector=detector) if held else detector,
+        test_dataloader=dict(dataset=dict(type='CocoDataset', pipeline=[])),
+        tta_model=dict(type='DetTTAModel'), tta_pipeline=[]))
+    with pytest.raises(UsageError, match=f'merges boxes only.* {option}.mask_head=None'):
+        use_tta(cfg)
+    (cfg.model.detector if held else cfg.model).roi_head.mask_head = None
+    use_tta(cfg)
+    assert cfg.model.type == 'DetTTAModel'

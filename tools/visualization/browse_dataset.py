@@ -50,7 +50,7 @@ def is_bgr(cfg: Config, dataset: ConfigDict) -> bool:
 
 
 def to_picture(inputs: Tensor, bgr: bool) -> np.ndarray:
-    """(C, H, W) as the pipeline gives it to RGB (H, W, C)."""
+    """(C, H, W) as the pipeline gives it to RGB (H, W, C), without a fourth channel."""
     image = inputs.permute(1, 2, 0).numpy()
     return image[..., 2::-1] if bgr else image[..., :3]
 
