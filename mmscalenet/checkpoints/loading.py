@@ -12,6 +12,7 @@ from mmscalenet.expansion import position_lists
 from .by_names import fit_by_names, goes_by_names
 from .errors import CheckpointError, some
 from .formats import BUFFERS, Source, convert, is_swin, to_mmseg
+from .growth_notes import is_before_growth
 from .layer_maps import check_layer_maps
 from .reading import read_checkpoint
 from .report import Report
@@ -83,9 +84,15 @@ def load_content(backbone: nn.Module, content: Mapping, name: str, prefix: str |
     report.source = f'{name}, {report.source}'
     # complete, as checked; but some parents take tables out of what they are given, and make them themselves
     backbone.load_state_dict(state, strict=not goes_by_names(backbone))
-    if not any(_is_own(key) for key in report.loaded):
-        for positions in position_lists(backbone).values():
+    for positions in position_lists(backbone).values():
+        positions.loaded = True
+        if not any(_is_own(key) for key in report.loaded):
             positions.reset_positions()
+        if is_before_growth(content):  # what added positions own has not been trained, and is none of the blocks'
+            positions.start_added()
+    if is_before_growth(content):
+        print_log(f'{name} was written before its net grew: what its added positions own starts from the blocks',
+                  'current')
     print_log(str(report), logger='current')
     return report
 

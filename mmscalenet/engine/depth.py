@@ -1,19 +1,15 @@
 """The depth of a model's expanded backbones: asked for on the command line, and kept in checkpoints."""
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from mmengine.config import Config
 from torch import nn
 
-from mmscalenet.expansion import Expanded, position_lists
+from mmscalenet.expansion import Expanded, PositionList, position_lists
 from mmscalenet.models.backbones.scalenet import depth_is_its_parents
 
 from .cli import full_type
 from .errors import UsageError
-
-#: What DepthHook keeps in mmengine's message hub, and so in checkpoints: whether what added positions own has been
-#: started, and the iterations of begin and end.
-STARTED, PLACES = 'depth_hook_started', 'depth_hook_places'
 
 
 def expanded_backbones(model: nn.Module) -> dict[str, Expanded]:
@@ -87,12 +83,21 @@ def take_depth(model: nn.Module, checkpoint: dict) -> None:
 
 def start_added(model: nn.Module) -> None:
     """Give the norms and copies that added positions of a model's backbones own the weights that their blocks have."""
-    for backbone in expanded_backbones(model).values():
-        for positions in position_lists(backbone).values():
-            positions.start_added()
+    for positions in _position_lists(model).values():
+        positions.start_added()
 
 
-def is_before_growth(checkpoint: dict) -> bool:
-    """Whether DepthHook wrote a checkpoint before it started what added positions own."""
-    kept = (checkpoint.get('message_hub') or {}).get('runtime_info') or {}
-    return PLACES in kept and not kept.get(STARTED)
+def note_loaded(model: nn.Module, state: Mapping) -> None:
+    """Note that the weights of a model's backbones come from a file which holds ``state``, if it holds all of them."""
+    for name, positions in _position_lists(model).items():
+        positions.loaded |= all(f'{name}.{key}' in state for key in positions.state_dict())
+
+
+def added_are_trained(model: nn.Module) -> bool:
+    """Whether a file has brought norms and copies of added positions that differ from what they start from."""
+    return any(positions.loaded and positions.added_differ() for positions in _position_lists(model).values())
+
+
+def _position_lists(model: nn.Module) -> dict[str, PositionList]:
+    return {f'{name}.{part}'.lstrip('.'): positions for name, backbone in expanded_backbones(model).items()
+            for part, positions in position_lists(backbone).items()}

@@ -1,12 +1,12 @@
 """What a training process has of its own between two iterations, and no checkpoint of mmengine holds."""
 import torch
 from mmengine.hooks import EMAHook
-from mmengine.model import is_model_wrapper
 from mmengine.optim import OptimWrapper, OptimWrapperDict
 from mmengine.runner import Runner
-from torch import Tensor, nn
+from torch import Tensor
 
 from .broken_data import parts_of
+from .model_of import model_of
 
 
 def optim_wrappers(runner: Runner) -> list[OptimWrapper]:
@@ -25,7 +25,7 @@ def own_state(runner: Runner) -> dict[str, dict[str, Tensor]]:
     """The gradients of a step that is not complete and, of several processes, the running statistics of norms."""
     gradients = {}
     if is_within_step(runner):
-        gradients = {name: parameter.grad.cpu() for name, parameter in _model(runner).named_parameters()
+        gradients = {name: parameter.grad.cpu() for name, parameter in model_of(runner).named_parameters()
                      if parameter.grad is not None}
     buffers = _buffers(runner) if runner.world_size > 1 else {}
     return dict(gradients=gradients, buffers={name: value.cpu() for name, value in buffers.items()})
@@ -42,7 +42,8 @@ def without_shared(states: list[dict]) -> list[dict]:
 def restore_own_state(runner: Runner, state: dict[str, dict[str, Tensor]]) -> None:
     """Put back what :func:`own_state` gave."""
     gradients, buffers = state['gradients'], _buffers(runner)
-    pairs = [(parameter, gradients[name].to(parameter.device)) for name, parameter in _model(runner).named_parameters()
+    pairs = [(parameter, gradients[name].to(parameter.device))
+             for name, parameter in model_of(runner).named_parameters()
              if name in gradients and parameter.requires_grad]
     if pairs:  # not by .grad = ...: DistributedDataParallel has to note that the parameters were used
         torch.autograd.backward(*zip(*pairs, strict=True))
@@ -53,7 +54,7 @@ def restore_own_state(runner: Runner, state: dict[str, dict[str, Tensor]]) -> No
 
 def out_of_reach(runner: Runner) -> list[str]:
     """The names of parts that are known to keep in attributes what they drew, saw or counted before."""
-    parts = [*runner.hooks, *_model(runner).modules()]
+    parts = [*runner.hooks, *model_of(runner).modules()]
     for dataset in parts_of(runner.train_dataloader.dataset):
         pipeline = getattr(dataset, 'pipeline', None)
         parts += getattr(pipeline, 'transforms', pipeline) or []
@@ -61,11 +62,7 @@ def out_of_reach(runner: Runner) -> list[str]:
                    or type(part).__name__ in ('EarlyStoppingHook', 'BatchSyncRandomResize')})
 
 
-def _model(runner: Runner) -> nn.Module:
-    return runner.model.module if is_model_wrapper(runner.model) else runner.model
-
-
 def _buffers(runner: Runner) -> dict[str, Tensor]:
-    models = [_model(runner), *(hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook))]
+    models = [model_of(runner), *(hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook))]
     return {f'{number}.{name}': value for number, model in enumerate(models) for name, value in model.named_buffers()
             if value.is_floating_point()}

@@ -43,6 +43,8 @@ class PositionList(BaseModule):
         self.layer_map = list(layer_map)
         self.share = share
         self.core_entry = core_entry
+        #: Whether the weights came from a file, and are none of this net's own start.
+        self.loaded = False
         #: Depth -> the positions that run at it, from the base's depth to the full one.
         self.runnable = runnable_depths(self.layer_map, order, period)
         for i, block in enumerate(blocks):
@@ -148,12 +150,10 @@ class PositionList(BaseModule):
         return {f'{prefix}{p}.{name.removeprefix(start)}': value for p, block in enumerate(self.layer_map)
                 for start in [f'{prefix}{block}.'] for name, value in state.items() if name.startswith(start)}
 
-    @torch.no_grad()
     def sync_norms(self) -> None:
         """Copy the blocks' norms into the norms that positions own; called when base weights have been loaded."""
-        for p, position in enumerate(self.positions):
-            for name, own in position.own_norms().items():
-                own.load_state_dict(self.block_of(p).get_submodule(name).state_dict())
+        for own, source in self._norms_and_sources():
+            own.load_state_dict(source.state_dict())
 
     @contextmanager
     def in_order_of_blocks(self) -> Iterator[None]:
@@ -171,14 +171,26 @@ class PositionList(BaseModule):
             position.reset_parameters()
         self.sync_norms()
 
-    @torch.no_grad()
     def start_added(self) -> None:
         """Give the norms and copies of blocks that added positions own the weights that their blocks have by now."""
-        self.sync_norms()
+        for own, source in self._added_and_sources():
+            own.load_state_dict(source.state_dict())
+
+    def added_differ(self) -> bool:
+        """Whether the norms and copies of blocks that added positions own differ from what they start from."""
+        return any(not torch.equal(value, source.state_dict()[name]) for own, source in self._added_and_sources()
+                   for name, value in own.state_dict().items())
+
+    def _added_and_sources(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        yield from self._norms_and_sources()
         for p, is_added in enumerate(self.added):
             if is_added and not self.share:
-                source = self.layer_map.index(self.layer_map[p])
-                self.block_of(p).load_state_dict(self.block_of(source).state_dict())
+                yield self.block_of(p), self.block_of(self.layer_map.index(self.layer_map[p]))
+
+    def _norms_and_sources(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+        for p, position in enumerate(self.positions):
+            for name, own in position.own_norms().items():
+                yield own, self.block_of(p).get_submodule(name)
 
     def switch_to_deploy(self) -> None:
         """Give every position that runs a block of its own and fold what it owns into that block's weights."""

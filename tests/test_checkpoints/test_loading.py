@@ -167,7 +167,8 @@ def test_wrappers():
     state = file_of('timm_deit')
     other = {name: value + 1 for name, value in state.items()}
     for file in ({'model': state, 'model_ema': other}, {'state_dict': state, 'ema_state_dict': other},
-                 {'epoch': torch.tensor(1), 'model': {'state_dict': state}}, {'model_ema': state}):
+                 {'epoch': torch.tensor(1), 'model': {'state_dict': state}}, {'model_ema': state},
+                 {'state_dict': state, 'message_hub': [1]}, {'state_dict': state, 'message_hub': {'runtime_info': 1}}):
         model = mmpretrain_vit()
         load_pretrained(model, file)
         assert model.cls_token.equal(state['cls_token'])

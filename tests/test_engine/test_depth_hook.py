@@ -279,26 +279,41 @@ def test_copies_of_a_fork_start_from_the_blocks_however_late(cls_fields, write_c
     assert len(pairs) > 20 and all(torch.equal(*pair) for pair in pairs)
 
 
-def test_trained_copies_that_were_loaded_stay(cls_fields, write_config, tool, tmp_path):
-    cls_fields['model']['backbone'].update(share=False, adapter=None, gate=0.5)
+def started_from(path: Path, way: str, fields: dict) -> dict:
+    if way == 'init_cfg':
+        fields['model']['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=str(path))
+        fields['model']['head']['init_cfg'] = dict(type='mmscalenet.PretrainedHead', checkpoint=str(path))
+    else:
+        fields['load_from'] = str(path)
+    return fields
+
+
+@pytest.mark.parametrize('own', [dict(share=False), dict(share=False, gate=0.5), dict(unshare='norms')], ids=str)
+@pytest.mark.parametrize('way', ['load_from', 'init_cfg', 'load_from without our tools'])
+def test_what_was_trained_and_loaded_stays(way, own, cls_fields, write_config, tool, tmp_path):
+    cls_fields['model']['backbone'].update(adapter=None, **own)
     tool('train.py', write_config(run_of(cls_fields, GROW, custom_hooks=[]), 'grown'), '--no-validate')
     trained = tmp_path / 'work_dirs/grown/epoch_3.pth'
-    fields = run_of(cls_fields, GROW, load_from=str(trained))
+    fields = started_from(trained, way, run_of(cls_fields, GROW))
     fields['optim_wrapper'] = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.))
-    tool('train.py', write_config(fields, 'again'), '--no-validate')
+    if way == 'load_from without our tools':
+        Runner.from_cfg(Config(fields | dict(work_dir=str(tmp_path / 'work_dirs/again')))).train()
+    else:
+        tool('train.py', write_config(fields, 'again'), '--no-validate')
     before, after = (state(path)['state_dict'] for path in (trained, tmp_path / 'work_dirs/again/epoch_3.pth'))
     assert all(torch.equal(value, after[name]) for name, value in before.items())
 
 
 @pytest.mark.parametrize('hooks', [[GROW | dict(begin=1)], []], ids=['grows again', 'grown from the start'])
-def test_copies_from_before_growth_start_from_the_blocks(hooks, cls_fields, write_config, tool, tmp_path, capfd):
+@pytest.mark.parametrize('way', ['load_from', 'init_cfg'])
+def test_copies_from_before_growth_start_from_the_blocks(way, hooks, cls_fields, write_config, tool, tmp_path, capfd):
     """They are in the file and were never trained."""
     cls_fields['model']['backbone'].update(share=False, adapter=None)
     tool('train.py', write_config(run_of(cls_fields, GROW), 'base'), '--no-validate')
     path = tmp_path / 'work_dirs/base/epoch_2.pth'
     assert any(not torch.equal(*pair) for pair in copies_and_sources(path))
     still = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.))
-    fields = run_of(cls_fields, GROW, load_from=str(path), custom_hooks=hooks, optim_wrapper=still)
+    fields = started_from(path, way, run_of(cls_fields, GROW, custom_hooks=hooks, optim_wrapper=still))
     tool('train.py', write_config(fields, 'next'), '--no-validate')
     assert 'epoch_2.pth was written before its net grew' in capfd.readouterr().out
     pairs = copies_and_sources(tmp_path / 'work_dirs/next/epoch_3.pth')

@@ -1,9 +1,9 @@
 """Looks, before anything is computed, whether the parts of a run's data agree."""
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 
 from ..data_agreement import check_best, check_classes_of_checkpoint, check_evaluator, check_folders, check_head
+from ..model_of import model_of
 
 
 class DataAgreementHook(Hook):
@@ -21,7 +21,7 @@ class DataAgreementHook(Hook):
         self.classes = meta.get('classes') or meta.get('CLASSES')
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         train = runner.train_dataloader.dataset
         if warning := check_head(model, train):
             runner.logger.warning(warning)

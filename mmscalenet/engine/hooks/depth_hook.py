@@ -3,15 +3,16 @@ import math
 from collections.abc import Sequence
 
 from mmengine.hooks import EMAHook, Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 
 from mmscalenet.checkpoints.formats import state_dict_in
+from mmscalenet.checkpoints.growth_notes import PLACES, STARTED, is_before_growth
 from mmscalenet.registry import HOOKS
 
-from ..depth import PLACES, STARTED, expanded_backbones, is_before_growth, keep_depth, start_added
+from ..depth import added_are_trained, expanded_backbones, keep_depth, note_loaded, start_added
 from ..depth_schedule import DepthSchedule
 from ..errors import UsageError
+from ..model_of import model_of
 
 MODES = ('grow', 'ramp', 'elastic')
 
@@ -28,8 +29,8 @@ class DepthHook(Hook):
 
     The optimizer is untouched: blocks keep their moments, and what a position owns neither moves nor decays before it
     runs. Norms and copies of blocks that added positions own start, at ``begin``, from the weights that the blocks have
-    then, unless ``load_from`` has brought trained ones. The depth is logged as ``depth``. Evaluations run, and
-    checkpoints are tested, at the base's depth before ``begin`` and at the full one after.
+    then, unless ``load_from`` or ``init_cfg`` has brought trained ones. The depth is logged as ``depth``. Evaluations
+    run, and checkpoints are tested, at the base's depth before ``begin`` and at the full one after.
 
     Args:
         mode (str): 'grow', 'ramp' or 'elastic'. Defaults to 'grow'.
@@ -69,13 +70,12 @@ class DepthHook(Hook):
         self.depths, self.sandwich, self.seed = depths, sandwich, seed
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        # of a grown net: what added positions own is trained, and not to be replaced
-        if (not runner._resume and not is_before_growth(checkpoint)
-                and any('.positions.' in str(key) for key in state_dict_in(checkpoint))):
-            runner.message_hub.update_info(STARTED, True)
+        # where StartWeightsHook, which does so, is not in the run: mmengine takes what has the names of the model
+        if not runner._resume and not is_before_growth(checkpoint):
+            note_loaded(model_of(runner), state_dict_in(checkpoint))
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         self.model, self.backbones = model, list(expanded_backbones(model).values())
         self._check_model(runner)
         known = self._known_depths()
@@ -96,7 +96,8 @@ class DepthHook(Hook):
                              f'(iteration {begin}) and not after the end of the run ({runner.max_iters}).')
         self.schedule = DepthSchedule(self.mode, known[0], known[-1], begin, end, depths,
                                       self._iterations_of_a_step(runner), self.seed)
-        if begin == 0:  # nothing can have changed before it
+        # nothing can have changed before it, or what was loaded is of a grown net and not to be replaced
+        if begin == 0 or not runner._resume and added_are_trained(model):
             runner.message_hub.update_info(STARTED, True)
         self.settled = self.schedule.settled(runner.iter - 1)
         self._set(self.settled)

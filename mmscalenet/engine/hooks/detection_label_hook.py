@@ -2,11 +2,11 @@
 from operator import attrgetter
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ..errors import UsageError
+from ..model_of import model_of
 
 HEADS = ('roi_head.bbox_head', 'bbox_head', 'mask_head')
 
@@ -19,7 +19,7 @@ class DetectionLabelHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         self.name, self.num_classes = _classes_of_head(model)
         classes = (getattr(runner.train_dataloader.dataset, 'metainfo', None) or {}).get('classes')
         if classes and self.num_classes is not None and self.num_classes > len(classes):

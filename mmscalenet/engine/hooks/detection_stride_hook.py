@@ -2,13 +2,13 @@
 from collections.abc import Iterator
 
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from mmscalenet.models.necks import SimpleFeaturePyramid
 
 from ..errors import UsageError
+from ..model_of import model_of
 
 #: Stride of a SimpleFeaturePyramid's first map, as a part of the size of a patch.
 FINEST = 1 / 4
@@ -26,7 +26,7 @@ class DetectionStrideHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         check_strides(model)
 
 

@@ -4,7 +4,6 @@ from collections.abc import Callable
 import torch
 from mmengine.dist import all_gather_object, all_reduce, get_rank
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
 
@@ -12,6 +11,7 @@ from mmscalenet.expansion import Position
 from mmscalenet.registry import HOOKS
 
 from ..errors import UsageError
+from ..model_of import model_of
 
 CURE = ('Start from the last checkpoint with a lower learning rate or a longer warmup, with gradients clipped '
         '(optim_wrapper.clip_grad), or in bfloat16 or float32 where it is float16.')
@@ -35,7 +35,7 @@ class NonFiniteHook(Hook):
     priority = 'VERY_HIGH'  # before a checkpoint of this iteration is written
 
     def before_train(self, runner: Runner) -> None:
-        self.model = model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        self.model = model = model_of(runner)
         self.positions = {name.replace('_fsdp_wrapped_module.', ''): module
                           for name, module in model.named_modules() if isinstance(module, Position)}
         if not self.positions:

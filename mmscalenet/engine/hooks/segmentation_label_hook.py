@@ -3,11 +3,11 @@ import math
 
 import torch
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.runner import Runner
 from torch import nn
 
 from ..errors import UsageError
+from ..model_of import model_of
 
 
 class SegmentationLabelHook(Hook):
@@ -17,7 +17,7 @@ class SegmentationLabelHook(Hook):
     """
 
     def before_train(self, runner: Runner) -> None:
-        model = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        model = model_of(runner)
         head = getattr(model, 'decode_head', None)  # a segmentor of one's own may have none
         head = head[-1] if isinstance(head, nn.ModuleList) else head
         # one class with a sigmoid has the labels 0 and 1

@@ -3,7 +3,6 @@ import re
 from collections.abc import Callable, Iterable
 
 from mmengine.hooks import Hook
-from mmengine.logging import print_log
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
 from torch import Tensor, nn
@@ -14,7 +13,8 @@ from mmscalenet.checkpoints.formats import state_dict_in
 from mmscalenet.checkpoints.values import check_kinds, check_values
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
-from ..depth import is_before_growth, keep_depth, start_added, take_depth
+from ..depth import keep_depth, take_depth
+from ..model_of import model_of
 
 
 class StartWeightsHook(Hook):
@@ -38,7 +38,7 @@ class StartWeightsHook(Hook):
         self.testing = testing
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        keep_depth(runner.model.module if is_model_wrapper(runner.model) else runner.model, checkpoint)
+        keep_depth(model_of(runner), checkpoint)
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         model = runner.model
@@ -79,7 +79,7 @@ def fit_weights(model: nn.Module, checkpoint: dict, source: str) -> dict[str, Te
             continue  # mmpretrain's LoRAModel keeps its own tensors alone, and loads the backbone at its start
         part = {key: value for key, value in state.items() if key.startswith(f'{name}.')}
         if part:
-            load_content(module, part, source, name)
+            load_content(module, dict(state_dict=part, message_hub=checkpoint.get('message_hub')), source, name)
             state = {key: value for key, value in state.items() if key not in part}
         else:  # the file of a backbone alone, or of a model that has another name for it
             prefix = _plain(load_content(module, checkpoint, source).prefix)
@@ -89,10 +89,6 @@ def fit_weights(model: nn.Module, checkpoint: dict, source: str) -> dict[str, Te
                 name = prefix[:-1]
             else:
                 state = {key: value for key, value in state.items() if key in model.state_dict()}
-        if is_before_growth(checkpoint):  # what added positions own has not been trained, and is none of the blocks'
-            start_added(module)
-            print_log(f'{source} was written before its net grew: what its added positions own starts from the blocks',
-                      'current')
         state.update((f'{name}.{key}', value) for key, value in module.state_dict().items())
     _check(state, model, source, check_values)
     return state

@@ -1,0 +1,13 @@
+"""What a checkpoint tells of a net that grows in the middle of its run."""
+from collections.abc import Mapping
+
+#: What DepthHook keeps in mmengine's message hub, and so in checkpoints: whether what added positions own has been
+#: started, and the iterations of begin and end.
+STARTED, PLACES = 'depth_hook_started', 'depth_hook_places'
+
+
+def is_before_growth(checkpoint: Mapping) -> bool:
+    """Whether DepthHook wrote a checkpoint before it started what added positions own."""
+    hub = checkpoint.get('message_hub')
+    kept = hub.get('runtime_info') if isinstance(hub, Mapping) else None
+    return isinstance(kept, Mapping) and PLACES in kept and not kept.get(STARTED)
