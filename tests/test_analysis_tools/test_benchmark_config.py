@@ -10,7 +10,7 @@ CONFIG = 'configs/fashion_scenes/mask-rcnn_scalenet-deit-nano-x2_1e_fashion-scen
 
 
 def run(*variants: str, out: Path) -> subprocess.CompletedProcess:
-    command = [sys.executable, 'tools/analysis_tools/benchmark_config.py', CONFIG, '--shape', '224', '224',
+    command = [sys.executable, 'tools/analysis_tools/benchmark_config.py', CONFIG, '--shape', '448', '448',
                '--rounds', '1', '--threads', '1', '--device', 'cpu', '--out', out, '--variants', *variants]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
