@@ -40,7 +40,9 @@ def find_config(path: str) -> str:
     """The config, or the newest one in a work directory."""
     if not os.path.isdir(path):
         return path
-    found = sorted(Path(path).glob('*.py'), key=os.path.getmtime)
+    # of others it is the newest where there is none in Python: results may be JSON, too
+    found = sorted((file for file in Path(path).iterdir() if file.suffix in ('.py', '.json', '.yaml', '.yml')),
+                   key=lambda file: (file.suffix == '.py', os.path.getmtime(file)))
     if not found:
         raise UsageError(f'there is no config in "{path}". Give the config itself, or a folder that tools/train.py '
                          'wrote.')

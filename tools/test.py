@@ -42,6 +42,9 @@ def main() -> None:
     if args.out and not args.out.endswith(('.pkl', '.pickle')):
         raise UsageError(f'--out "{args.out}": the name must end in .pkl or .pickle.')
     if args.show_dir:
+        if cfg.launcher != 'none' and os.environ['LOCAL_RANK'] == '0':
+            print('warning: of several processes the libraries let the first alone draw, so --show-dir gets its part '
+                  'of the images; test in one process to have all of them', flush=True)
         show_results(cfg, os.path.abspath(args.show_dir))
     if args.tta:
         use_tta(cfg, shown=bool(args.show_dir))

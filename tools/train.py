@@ -100,7 +100,7 @@ def main() -> None:
     with one_run(cfg.work_dir, cfg.launcher), name_endings(cfg.work_dir, alone=cfg.launcher == 'none'), \
             name_missing_files(cfg):
         if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
-            resume(cfg, args.resume or 'auto')
+            resume(cfg, args.resume or (cfg.resume if isinstance(cfg.resume, str) else 'auto'))
         if os.environ['LOCAL_RANK'] == '0':
             for folder in {Path(cfg.work_dir), checkpoint_folder(cfg.work_dir, checkpoint_hook(cfg))}:
                 remove_temporary(folder)

@@ -11,7 +11,7 @@ from torch import Tensor
 from mmscalenet.expansion import position_lists
 from mmscalenet.expansion.blocks import Split, kind_of
 
-from .errors import CheckpointError, some
+from .errors import CheckpointError, one_line, some
 from .family_names import to_library
 from .formats import BUFFERS, HEADS, state_dict_in, unwrap
 from .layer_maps import check_layer_maps
@@ -26,6 +26,10 @@ _MADE = (*BUFFERS, 'relative_coords_table', 'num_batches_tracked', 'layer_map')
 _PRETRAINING = r'mask_token$|decoder_'
 #: The norm of an output, which a model of other outputs does not have.
 _OUTPUT_NORM = r'norm(\d+)\.'
+#: Norms behind BEiT's blocks: one of all tokens, one of the mean of the patches, after which it has been fine-tuned.
+_LAST_NORM, _MEAN_NORM = r'ln1\.', r'ln2\.'
+#: One for all blocks, with which BEiT is pretrained; fine-tuned each has its own.
+_SHARED_BIAS = 'rel_pos_bias.relative_position_bias_table'
 
 
 def goes_by_names(backbone: nn.Module) -> bool:
@@ -56,6 +60,7 @@ def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -
     start = _find_start(tensors, model, prefix)
     file = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
     ignored = [key for key in tensors if not key.startswith(start)]
+    file, resized = _as_the_parent_takes_it(backbone, model, file)
     expanded = any('.positions.' in key for key in file)
     if expanded:
         check_layer_maps(backbone, file)
@@ -67,10 +72,11 @@ def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -
         if key in file or key.rpartition('.')[2] in _MADE:
             continue
         norm = re.match(_OUTPUT_NORM, key)  # a classifier's file has that of the last output alone
-        is_new = '.positions.' in key and not expanded or norm and int(norm[1]) != last_norm
+        is_new = ('.positions.' in key and not expanded or norm and int(norm[1]) != last_norm
+                  or re.match(_MEAN_NORM, key))
         (new if is_new else missing).append(key)
     left = [key for key in file if key not in model and key.rpartition('.')[2] not in _MADE]
-    beside = [key for key in left if re.match(f'{HEADS}|{_PRETRAINING}|{_OUTPUT_NORM}', key)]
+    beside = [key for key in left if re.match(f'{HEADS}|{_PRETRAINING}|{_OUTPUT_NORM}|{_LAST_NORM}|{_MEAN_NORM}', key)]
     left = [key for key in left if key not in beside]
     if missing or left:
         raise CheckpointError('. '.join([f'the file lacks {some(missing)}'] * bool(missing)
@@ -84,8 +90,26 @@ def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -
     check_values(state, model)
     kind = f'{"expanded " * expanded}{type(backbone).__mro__[1].__name__} by its own names'
     own = {} if expanded else dict.fromkeys(key for key in new if '.norms.' in key)  # copied from the blocks
-    return {**model, **state}, Report(kind, list(state), newly_initialised=[key for key in new if key not in own],
-                                      ignored=[*ignored, *beside], prefix=start)
+    return {**model, **state}, Report(kind, list(state), resized, [key for key in new if key not in own],
+                                      [*ignored, *beside], start)
+
+
+def _as_the_parent_takes_it(backbone: nn.Module, model: Mapping[str, Tensor],
+                            file: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The file's tensors, those resized for which the parent knows how, and what was resized."""
+    file = dict(file)
+    if _SHARED_BIAS not in model and _SHARED_BIAS in file:
+        table = file.pop(_SHARED_BIAS)
+        blocks = {found[1] for key in file if (found := re.match(r'(layers\.\d+\.attn\.)', key))}
+        file.update({f'{block}relative_position_bias_table': table for block in blocks})
+    before = {key: value.shape for key, value in file.items()}
+    try:
+        for hook in backbone._load_state_dict_pre_hooks.values():
+            hook(file, '', {}, True, [], [], [])
+    except Exception as error:  # of what a file may hold instead
+        raise CheckpointError(f'its sizes cannot be made those of the model: {one_line(error)}') from error
+    return file, {key: f'{tuple(before[key])} to {tuple(value.shape)}' for key, value in file.items()
+                  if key in before and value.shape != before[key]}
 
 
 def _find_start(tensors: Mapping[str, Tensor], model: Mapping[str, Tensor], prefix: str | None) -> str:

@@ -10,6 +10,7 @@ from mmscalenet.models.backbones.scalenet import depth_is_its_parents
 
 from .cli import full_type
 from .errors import UsageError
+from .parallel import ddp_arguments
 
 
 def expanded_backbones(model: nn.Module) -> dict[str, Expanded]:
@@ -61,8 +62,8 @@ def let_depth_change(cfg: Config) -> None:
                   for backbone in grown_configs(cfg.get('model')))
     if shallow or any(full_type(hook).endswith('DepthHook') for hook in hooks):
         cfg.find_unused_parameters = True
-        if cfg.get('model_wrapper_cfg') and full_type(cfg.model_wrapper_cfg).endswith('DistributedDataParallel'):
-            cfg.model_wrapper_cfg.find_unused_parameters = True
+        if wrapper := ddp_arguments(cfg):
+            wrapper.find_unused_parameters = True
 
 
 def keep_depth(model: nn.Module, checkpoint: dict) -> None:

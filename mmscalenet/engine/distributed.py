@@ -7,8 +7,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from torch import distributed
 
-from .cli import full_type
 from .errors import UsageError
+from .parallel import ddp_arguments, is_flexible
 
 
 def init_processes(cfg: Config) -> None:
@@ -33,12 +33,13 @@ def init_processes(cfg: Config) -> None:
     if not distributed.is_initialized():
         _export_ranks(cfg.launcher)
         distributed.init_process_group('gloo')
-    wrapper = cfg.get('model_wrapper_cfg') or dict(
-        type='MMDistributedDataParallel',
-        broadcast_buffers=False,
-        find_unused_parameters=cfg.get('find_unused_parameters', False))
-    if 'type' not in wrapper or full_type(wrapper).endswith('DistributedDataParallel'):
-        cfg.model_wrapper_cfg = dict(wrapper, device_ids=None)
+    if not is_flexible(cfg) and not cfg.get('model_wrapper_cfg'):
+        cfg.model_wrapper_cfg = dict(
+            type='MMDistributedDataParallel',
+            broadcast_buffers=False,
+            find_unused_parameters=cfg.get('find_unused_parameters', False))
+    if wrapper := ddp_arguments(cfg):
+        wrapper.device_ids = None
 
 
 def end_processes() -> None:

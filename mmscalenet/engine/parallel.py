@@ -20,7 +20,7 @@ def check_parallel(cfg: Config) -> None:
             raise UsageError('FSDPStrategy and ZeroRedundancyOptimizer divide what they keep among the processes of a '
                              'launcher, and none was named; start with tools/dist_train.sh.')
         return
-    flexible = _is_flexible(cfg)
+    flexible = is_flexible(cfg)
     strategy = cfg.get('strategy') or {}
     wrapper = (strategy.get('model_wrapper') if flexible else cfg.get('model_wrapper_cfg')) or {}
     if strategy and not flexible:
@@ -48,12 +48,30 @@ def unshard(cfg: Config) -> None:
         cfg.pop('strategy')
 
 
-def _is_flexible(cfg: Config) -> bool:
+def is_flexible(cfg: Config) -> bool:
+    """Whether mmengine's FlexibleRunner is asked for, which takes how a model is wrapped from its strategy."""
     return full_type(dict(type=cfg.get('runner_type', ''))).endswith('FlexibleRunner')
 
 
+def ddp_arguments(cfg: Config) -> dict | None:
+    """Where a config says with which arguments DistributedDataParallel wraps its model, None where it does not."""
+    if not is_flexible(cfg):
+        wrapper = cfg.get('model_wrapper_cfg')
+    elif cfg.get('launcher', 'none') == 'none':
+        return None
+    else:
+        cfg.strategy = cfg.get('strategy') or dict(type='DDPStrategy')  # as mmengine does
+        if not full_type(cfg.strategy).endswith('DDPStrategy'):
+            return None
+        cfg.strategy.model_wrapper = cfg.strategy.get('model_wrapper') or dict(
+            type='MMDistributedDataParallel', broadcast_buffers=False)
+        wrapper = cfg.strategy.model_wrapper
+    is_ddp = wrapper and ('type' not in wrapper or full_type(wrapper).endswith('DistributedDataParallel'))
+    return wrapper if is_ddp else None
+
+
 def _is_sharded(cfg: Config) -> bool:
-    return _is_flexible(cfg) and full_type(cfg.get('strategy') or {}).endswith('FSDPStrategy')
+    return is_flexible(cfg) and full_type(cfg.get('strategy') or {}).endswith('FSDPStrategy')
 
 
 def _check_static(cfg: Config) -> None:

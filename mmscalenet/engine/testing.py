@@ -10,7 +10,8 @@ from .metrics import DumpSegResults
 
 
 def show_results(cfg: Config, folder: str) -> None:
-    """Have every tested image drawn with its prediction into ``folder`` (mmseg: ``folder``/vis_data/vis_image)."""
+    """Have every image that the first process tests drawn with its prediction into ``folder``, by mmseg into its
+    ``vis_data/vis_image``."""
     hook_type, visualizer_type, switches = {
         'mmpretrain': ('VisualizationHook', 'UniversalVisualizer', dict(enable=True, interval=1, out_dir=folder)),
         'mmdet': ('DetVisualizationHook', 'DetLocalVisualizer', dict(draw=True, test_out_dir=folder)),

@@ -156,14 +156,18 @@ class PositionList(BaseModule):
             own.load_state_dict(source.state_dict())
 
     @contextmanager
-    def in_order_of_blocks(self) -> Iterator[None]:
-        """Within, one position of every registered block is yielded, in the order of the blocks."""
-        running = self.running
+    def as_base(self) -> Iterator[None]:
+        """Within, one position of every registered block is yielded, in the order of the blocks, and no module is found
+        that positions own."""
+        running, modules = self.running, self._modules
         self.running = [self.layer_map.index(i) if self.share else i for i in range(self.num_blocks)]
+        self._modules = {name: module for name, module in modules.items() if name != 'positions'}
+        self.__dict__['positions'] = modules['positions']
         try:
             yield
         finally:
-            self.running = running
+            del self.__dict__['positions']
+            self.running, self._modules = running, modules
 
     def reset_positions(self) -> None:
         """Put everything that positions own at the start of training: the net computes what its blocks compute."""

@@ -89,12 +89,13 @@ class Expanded(Bound):
             move_taps(self, self.tapped_blocks, lists)
 
     def init_weights(self) -> None:
-        """The parent's initialisation, then what positions own at its start (parents initialise every Linear)."""
+        """The parent's initialisation of its own, then what positions own at its start."""
         lists = position_lists(self).values()
         with ExitStack() as stack:
-            # parents that scale the weights of one layer after the other would scale those of a block at every use
+            # parents that scale the weights of one layer after the other would scale those of a block at every use, and
+            # those that initialise every Linear take it to have a bias
             for positions in lists:
-                stack.enter_context(positions.in_order_of_blocks())
+                stack.enter_context(positions.as_base())
             super().init_weights()
         for positions in lists:
             positions.reset_positions()

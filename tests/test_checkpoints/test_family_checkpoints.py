@@ -1,9 +1,12 @@
 """ConvNeXt and BEiT from elsewhere: parity with the models of timm and transformers given random weights."""
+import re
+
 import pytest
 import timm.models.beit
 import timm.models.convnext
 import torch
-from families import CONVNEXT, build_family, family_image
+from families import CONVNEXT, VIT, build_family, family_image
+from mmpretrain.models import BEiTPretrainViT, BEiTViT
 from parents import randomise
 from torch import Tensor, nn
 
@@ -81,6 +84,53 @@ def test_beit_of_timm():
     with torch.no_grad():
         expected = source.forward_head(source.forward_features(family_image(name)), pre_logits=True)
     torch.testing.assert_close(last(model, name).detach(), expected, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize('side', [32, 48])
+@pytest.mark.parametrize('options', [dict(gate=0.), dict(share=False, adapter=None)], ids=str)
+def test_beit_is_fine_tuned_from_its_pretraining(side, options):
+    """As the parent takes it: the one table of all blocks for each, and resized."""
+    file = randomise(BEiTPretrainViT(**VIT)).state_dict()
+    base = BEiTViT(**VIT | dict(img_size=side), use_abs_pos_emb=False)
+    model = mmscalenet.expand(BEiTViT(**VIT | dict(img_size=side), use_abs_pos_emb=False), layer_map='interleaved',
+                              **options)
+    try:
+        base.load_state_dict({key: value.clone() for key, value in file.items()}, strict=False)
+    except NotImplementedError:  # SciPy from 1.14 on has not what mmpretrain resizes tables with
+        with pytest.raises(CheckpointError, match='its sizes cannot be made those of the model: .*interp2d'):
+            load_pretrained(model, file)
+        return
+    report = load_pretrained(model, file)
+    assert len(report.resized) == 4 * (side != 32) * (1 if 'gate' in options else 2)
+    assert {name.split('.')[0] for name in report.newly_initialised} <= {'ln2', 'layers'}
+    state = model.state_dict()
+    for name, value in base.state_dict().items():
+        if not name.startswith('ln2'):
+            own = name if 'gate' in options else re.sub(r'(?<=^layers\.)\d+', lambda n: str(2 * int(n[0])), name)
+            assert state[own].equal(value), name
+    if 'gate' in options:
+        grown = randomise(mmscalenet.expand(BEiTPretrainViT(**VIT), layer_map='interleaved', **options))
+        load_pretrained(model, grown.state_dict())
+        assert model.layers.positions[5].gate.equal(grown.layers.positions[5].gate)
+
+
+@pytest.mark.parametrize('table', [torch.zeros(()), torch.zeros(5, 2), torch.zeros(52, 2, dtype=torch.int8)])
+def test_a_table_of_no_window_is_refused(table):
+    file = BEiTPretrainViT(**VIT).state_dict() | {'rel_pos_bias.relative_position_bias_table': table}
+    model = mmscalenet.expand(BEiTViT(**VIT, use_abs_pos_emb=False))
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    with pytest.raises(CheckpointError):
+        load_pretrained(model, file)
+    assert all(value.equal(before[name]) for name, value in model.state_dict().items())
+
+
+def test_other_image_sizes_as_the_parent_takes_them():
+    """T2T's position embeddings: the parent resizes them, so the same ones come out."""
+    file = randomise(build_family('mmpretrain-t2t')).state_dict()
+    base, model = (build_family('mmpretrain-t2t', img_size=64) for _ in range(2))
+    base.load_state_dict({key: value.clone() for key, value in file.items()})
+    assert load_pretrained(mmscalenet.expand(model), file).resized == {'pos_embed': '(1, 5, 24) to (1, 17, 24)'}
+    assert model.pos_embed.equal(base.pos_embed)
 
 
 def test_what_is_missing_is_named_as_in_the_library():

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch.utils.flop_counter import FlopCounterMode
@@ -122,11 +123,28 @@ def test_evaluated_while_it_trains_at_the_depth_it_has(cls_fields, write_config,
         == [[2], [2], [4]]
 
 
+def test_hooks_that_run_the_model_between_iterations_find_it_at_its_full_depth(cls_fields, tmp_path):
+    """As mmpretrain's PreciseBNHook does."""
+    seen = []
+
+    class Watch(Hook):
+
+        def after_train_iter(self, runner, *args, **kwargs) -> None:
+            seen.append(runner.model.backbone.active_depth)
+
+    elastic = dict(type='mmscalenet.DepthHook', mode='elastic')
+    fields = run_of(cls_fields, elastic, work_dir=str(tmp_path), custom_hooks=[dict(type=Watch), elastic])
+    Runner.from_cfg(Config(fields)).train()
+    assert len(set(depths_logged(tmp_path))) > 1 and seen == [[4]] * 6
+
+
 @pytest.mark.parametrize('with_cp', [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.parametrize('runner_type', ['Runner', 'FlexibleRunner'])
 @pytest.mark.parametrize('hook', [
     pytest.param(dict(mode='grow', begin=1), id='grow', marks=pytest.mark.slow),
     pytest.param(dict(mode='elastic', sandwich=True), id='elastic')])
-def test_two_processes_equal_the_joint_batch(hook, with_cp, cls_fields, write_config, tool, shell, tmp_path):
+def test_two_processes_equal_the_joint_batch(hook, runner_type, with_cp, cls_fields, write_config, tool, shell,
+                                             tmp_path):
     """With accumulation, so that a position may run in one part of a step alone. Momentum buffers hold gradients."""
     fields = cls_fields | dict(custom_hooks=[dict(type='mmscalenet.DepthHook', **hook)])
     fields['train_cfg'] = dict(by_epoch=True, max_epochs=2)
@@ -140,12 +158,13 @@ def test_two_processes_equal_the_joint_batch(hook, with_cp, cls_fields, write_co
     tool('train.py', write_config(fields, 'joint'))
     halves = deepcopy(fields)
     halves['train_dataloader']['batch_size'] = 2
+    halves['runner_type'] = runner_type
     result = shell('bash', TOOLS / 'dist_train.sh', write_config(halves, 'halves'), 2)
     assert result.returncode == 0, result.stderr[-3000:]
     one, two = (state(tmp_path / f'work_dirs/{name}/epoch_2.pth') for name in ('joint', 'halves'))
-    moved = 0
+    moved, prefix = 0, 'module.' * (runner_type == 'FlexibleRunner')  # which mmengine's DDPStrategy leaves
     for name, value in one['state_dict'].items():
-        torch.testing.assert_close(two['state_dict'][name], value, rtol=0, atol=2e-5)
+        torch.testing.assert_close(two['state_dict'][prefix + name], value, rtol=0, atol=2e-5)
         moved += 1
     assert moved > 30 and one['optimizer']['state'].keys() == two['optimizer']['state'].keys()
 

@@ -11,6 +11,7 @@ from mmpretrain.models import (
     EfficientFormer,
     MixMIMTransformer,
     MobileViT,
+    MoCoV3ViT,
     ResNet,
     RevVisionTransformer,
     SparseConvNeXt,
@@ -122,11 +123,16 @@ def test_twice_the_depth_is_the_parent_of_twice_the_depth(name, training):
 # XCiT's list is one of torch's and leaves the convolutions in its blocks as they are built; ours draws them again
 @pytest.mark.parametrize('name', [name for name in FAMILIES if name != 'mmpretrain-xcit'])
 def test_weights_start_as_the_base_starts_them(name):
-    base, ours = build_family(name), mmscalenet.expand(build_family(name), adapter=None)
+    base, ours = build_family(name), mmscalenet.expand(build_family(name))
     ours.set_depth(ours.runnable_depths()[1])
     depths = ours.active_depth
     assert_started_alike(ours, base)
     assert ours.active_depth == depths
+
+
+def test_a_parent_that_takes_every_linear_to_have_a_bias():
+    base = MoCoV3ViT(**VIT)
+    assert_started_alike(mmscalenet.expand(copy.deepcopy(base)), base)
 
 
 @pytest.mark.parametrize('layer_map', ['interleaved', [3, 0, 1, 2, 3, 0]])

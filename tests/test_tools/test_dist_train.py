@@ -182,7 +182,9 @@ def test_two_processes_share_the_test_set(launcher, slurm, cls_fields, write_con
     checkpoint = tmp_path / 'work_dirs/tiny/epoch_1.pth'
     tool('test.py', config, checkpoint, '--out', 'one.pkl')
     if launcher == 'torchrun':
-        result = shell('bash', TOOLS / 'dist_test.sh', config, checkpoint, 2, '--out', 'two.pkl')
+        result = shell('bash', TOOLS / 'dist_test.sh', config, checkpoint, 2, '--out', 'two.pkl', '--show-dir', 'shown')
+        assert len(list((tmp_path / 'shown').rglob('*.png'))) == 4  # of 8
+        assert result.stdout.count('the first alone draw') == 1
     else:
         result = shell('bash', TOOLS / 'slurm_test.sh', 'short', 'job', config, checkpoint, '--out', 'two.pkl', **slurm)
     assert result.returncode == 0, result.stderr[-3000:]

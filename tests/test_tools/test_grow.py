@@ -324,6 +324,16 @@ def test_a_checkpoint_that_would_run_code(trained, tool, tmp_path, capsys):
     assert Path('made').exists() and Config.fromfile('grown/base_cls_grown.py').trusted is True
 
 
+@pytest.mark.parametrize('ending', ['json', 'yaml'])
+def test_from_the_folder_of_a_config_that_is_not_python(ending, trained, tool, tmp_path):
+    config, checkpoint = trained('cls')
+    Config.fromfile(config).dump(f'own.{ending}')
+    tool('train.py', f'own.{ending}', '--no-validate')
+    tool('grow.py', 'work_dirs/own', tmp_path / 'work_dirs/own/epoch_3.pth', '--out', 'grown')
+    tool('train.py', 'grown/own_grown.py', '--no-validate')
+    assert (tmp_path / 'work_dirs/own_grown/epoch_3.pth').exists()
+
+
 def test_from_another_folder(trained, shell, tool, tmp_path):
     """As a process of its own; the command it prints is right from where it ran."""
     config, checkpoint = trained('cls')

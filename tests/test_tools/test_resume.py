@@ -151,6 +151,17 @@ def test_resume_from_a_named_checkpoint(cls_fields, write_config, tool, tmp_path
     assert not (tmp_path / 'other/epoch_1.pth').exists() and (tmp_path / 'other/epoch_3.pth').exists()
 
 
+@pytest.mark.parametrize('runner_type', ['Runner', 'FlexibleRunner'])
+def test_resume_from_a_checkpoint_that_the_config_names(runner_type, cls_fields, write_config, tool, tmp_path, capfd):
+    tool('train.py', write_config(cls_fields))
+    fields = cls_fields | dict(runner_type=runner_type, resume=str(tmp_path / 'work_dirs/tiny/epoch_1.pth'))
+    tool('train.py', write_config(fields, 'other'))
+    assert 'resumed epoch: 1, iter: 2' in capfd.readouterr().out
+    one, other = (final_weights(tmp_path / f'work_dirs/{name}') for name in ('tiny', 'other'))
+    assert not (tmp_path / 'work_dirs/other/epoch_1.pth').exists()
+    assert all(value.equal(other[name]) for name, value in one.items())
+
+
 def test_a_run_at_its_end_says_so(cls_fields, write_config, tool, tmp_path, capfd):
     config = write_config(cls_fields)
     tool('train.py', config, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')

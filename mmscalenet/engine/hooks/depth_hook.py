@@ -110,14 +110,12 @@ class DepthHook(Hook):
         self._set(depth)
         runner.message_hub.update_scalar('train/depth', depth)
 
-    def before_val_epoch(self, runner: Runner) -> None:
-        if hasattr(self, 'schedule'):  # not where a model is validated alone
-            self._set(self.settled)
+    def after_train_iter(self, runner: Runner, batch_idx: int, data_batch: dict | None = None,
+                         outputs: dict | None = None) -> None:
+        self._set(self.settled)  # for evaluations, and for hooks that run the model, as mmpretrain's PreciseBNHook
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        if hasattr(self, 'schedule'):
-            self._set(self.settled)
-            keep_depth(self.model, checkpoint)
+        keep_depth(model_of(runner), checkpoint)
 
     def _kept(self, runner: Runner, begin: int, end: int) -> tuple[int, int]:
         """Where it began, if it has: a part of a run that is prolonged lies elsewhere, and a net does not shrink."""
@@ -154,7 +152,8 @@ class DepthHook(Hook):
                              'one of them.')
         if not getattr(runner.model, 'find_unused_parameters', True):
             raise UsageError('DepthHook: positions that do not run get no gradient, and DistributedDataParallel would '
-                             'wait for them; set find_unused_parameters=True in the config (tools/train.py does).')
+                             'wait for them; set find_unused_parameters=True in the config, or with a DDPStrategy in '
+                             'its model_wrapper (tools/train.py does).')
 
     def _known_depths(self) -> list[int]:
         known, *others = [backbone.runnable_depths() for backbone in self.backbones]

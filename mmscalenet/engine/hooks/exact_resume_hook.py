@@ -126,7 +126,8 @@ class ExactResumeHook(Hook):
         if runner.world_size > 2 and not getattr(runner.model, 'find_unused_parameters', True):
             # DistributedDataParallel puts them into other buckets after its first step
             self.lost.append(f'the order in which the gradients of {runner.world_size} processes are summed in the '
-                             'first step (find_unused_parameters=True in the config keeps it from the start)')
+                             'first step (find_unused_parameters=True in the config, or in the model_wrapper of '
+                             'a DDPStrategy, keeps it from the start)')
         if not self.note:
             self.lost.append('the random numbers and the place in the data, which a run without ExactResumeHook, or '
                              'of an older version, does not note')
