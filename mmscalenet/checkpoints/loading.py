@@ -85,7 +85,6 @@ def load_content(backbone: nn.Module, content: Mapping, name: str, prefix: str |
     # complete, as checked; but some parents take tables out of what they are given, and make them themselves
     backbone.load_state_dict(state, strict=not goes_by_names(backbone))
     for positions in position_lists(backbone).values():
-        positions.loaded = True
         if not any(_is_own(key) for key in report.loaded):
             positions.reset_positions()
         if is_before_growth(content):  # what added positions own has not been trained, and is none of the blocks'

@@ -66,12 +66,28 @@ def _fill(array: np.ndarray, state: tuple) -> None:
         array.__setstate__(values.__reduce__()[2])
 
 
+def _of_a_size(*_: Any) -> None:
+    """Stands for the class of tensors, which is named and not called."""
+    raise pickle.UnpicklingError('a tensor of a size and no content')
+
+
+def _without_marks(rebuild: Callable, kind: Callable, args: tuple, state: Any) -> torch.Tensor:
+    """A tensor without the attributes that it was saved with: a compiled step of an optimizer leaves some."""
+    if rebuild not in _TENSORS or kind is not _of_a_size:
+        raise UnsafePickleError(f'{rebuild!r} for {kind!r}')
+    return rebuild(*args)
+
+
+_TENSORS = (torch._utils._rebuild_tensor, torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter)
 _REBUILT = {
     **{f'builtins.{t.__name__}': t for t in (bool, complex, dict, float, frozenset, int, list, set, slice, str, tuple)},
     **{f'builtins.{t.__name__}': _bytes(t) for t in (bytearray, bytes)},
     **{f'collections.{t.__name__}': t for t in (Counter, OrderedDict, defaultdict)},
-    **{f'torch._utils.{f.__name__}': f for f in (torch._utils._rebuild_tensor, torch._utils._rebuild_tensor_v2,
-                                                 torch._utils._rebuild_parameter)},
+    **{f'torch._utils.{f.__name__}': f for f in _TENSORS},
+    'torch._tensor._rebuild_from_type_v2': _without_marks,
+    'torch._utils._rebuild_parameter_with_state': lambda *args: torch._utils._rebuild_parameter(*args[:3]),
+    'torch.Tensor': _of_a_size,
+    'torch.nn.parameter.Parameter': _of_a_size,
     **{str(t): t for t in vars(torch).values() if isinstance(t, torch.dtype)},
     'torch.Size': torch.Size,
     'torch.device': torch.device,

@@ -72,7 +72,8 @@ def check_evaluator(dataset: Any, evaluator: Any) -> list[str]:
              if hasattr(getattr(metric, '_coco_api', None), 'file')]  # those that we read; a panoptic file is none
     if type(evaluator) is not Evaluator or not files:  # one for several data sets knows which file is whose
         return []
-    images = {info['img_id']: info.get('img_path', '') for info in _records(dataset) if 'img_id' in info}
+    records = [image for info in _records(dataset) for image in info.get('images', [info])]  # those of a video
+    images = {info['img_id']: info.get('img_path', '') for info in records if 'img_id' in info}
     warnings = []
     for coco in files:
         where = f'the annotation file of the evaluator, "{coco.file}", and the data set do not agree'

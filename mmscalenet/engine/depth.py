@@ -1,6 +1,6 @@
 """The depth of a model's expanded backbones: asked for on the command line, and kept in checkpoints."""
 import argparse
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from mmengine.config import Config
 from torch import nn
@@ -84,21 +84,15 @@ def take_depth(model: nn.Module, checkpoint: dict) -> None:
 
 def start_added(model: nn.Module) -> None:
     """Give the norms and copies that added positions of a model's backbones own the weights that their blocks have."""
-    for positions in _position_lists(model).values():
+    for positions in _position_lists(model):
         positions.start_added()
-
-
-def note_loaded(model: nn.Module, state: Mapping) -> None:
-    """Note that the weights of a model's backbones come from a file which holds ``state``, if it holds all of them."""
-    for name, positions in _position_lists(model).items():
-        positions.loaded |= all(f'{name}.{key}' in state for key in positions.state_dict())
 
 
 def added_are_trained(model: nn.Module) -> bool:
     """Whether a file has brought norms and copies of added positions that differ from what they start from."""
-    return any(positions.loaded and positions.added_differ() for positions in _position_lists(model).values())
+    return any(positions.loaded and positions.added_differ() for positions in _position_lists(model))
 
 
-def _position_lists(model: nn.Module) -> dict[str, PositionList]:
-    return {f'{name}.{part}'.lstrip('.'): positions for name, backbone in expanded_backbones(model).items()
-            for part, positions in position_lists(backbone).items()}
+def _position_lists(model: nn.Module) -> list[PositionList]:
+    return [positions for backbone in expanded_backbones(model).values()
+            for positions in position_lists(backbone).values()]

@@ -29,6 +29,7 @@ from .hooks import (
     WholeCheckpointHook,
 )
 from .optimizers import CPUAmpOptimWrapper, GatheredZeroRedundancyOptimizer
+from .optimizers.library_decay import let_libraries_count_positions
 from .parallel import check_parallel, unshard
 
 
@@ -41,6 +42,7 @@ def replace_parts(cfg: Config) -> None:
     if cfg.get('default_scope') == 'mmdet':
         from .coco_annotations import check_annotations  # imports mmdet, which takes seconds and need not be there
         check_annotations()
+    let_libraries_count_positions(cfg)
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     optim_wrapper = cfg.get('optim_wrapper') or {}
     for part in [*hooks, optim_wrapper, optim_wrapper.get('optimizer')]:

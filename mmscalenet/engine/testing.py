@@ -4,7 +4,7 @@ from copy import deepcopy
 from mmengine.config import Config, ConfigDict
 from mmengine.evaluator import DumpResults
 
-from .cli import datasets
+from .cli import datasets, full_type
 from .errors import UsageError
 from .metrics import DumpSegResults
 
@@ -18,6 +18,8 @@ def show_results(cfg: Config, folder: str) -> None:
         'mmseg': ('SegVisualizationHook', 'SegLocalVisualizer', dict(draw=True, interval=1)),
     }[_scope(cfg, '--show-dir')]
     hooks = cfg.get('default_hooks') or {}
+    if full_type(hooks.get('visualization') or {}).endswith('TrackVisualizationHook'):
+        switches['frame_interval'] = 1
     cfg.default_hooks = dict(hooks, visualization=dict(hooks.get('visualization', dict(type=hook_type)), **switches))
     visualizer = cfg.get('visualizer') or ConfigDict(type=visualizer_type, name='visualizer')
     if cfg.default_scope == 'mmseg':  # its hook leaves the place to the visualizer
@@ -41,6 +43,8 @@ def use_tta(cfg: Config, shown: bool = False) -> None:
         if shown:
             raise UsageError('--show-dir does not go with --tta: mmpretrain draws single images only. '
                              'Run the test twice.')
+        if full_type(cfg.model.get('head') or {}).endswith('MultiTaskHead'):
+            raise UsageError('--tta: mmpretrain averages the scores of one task only, and this model has several.')
         flips = [dict(type='RandomFlip', prob=1., direction='horizontal'), dict(type='RandomFlip', prob=0.)]
         *transforms, pack = deepcopy(parts[0].pipeline)
         cfg.setdefault('tta_model', dict(type='AverageClsScoreTTA'))

@@ -43,7 +43,7 @@ class PositionList(BaseModule):
         self.layer_map = list(layer_map)
         self.share = share
         self.core_entry = core_entry
-        #: Whether the weights came from a file, and are none of this net's own start.
+        #: Whether all weights came from a file, and are none of this net's own start.
         self.loaded = False
         #: Depth -> the positions that run at it, from the base's depth to the full one.
         self.runnable = runnable_depths(self.layer_map, order, period)
@@ -123,6 +123,8 @@ class PositionList(BaseModule):
             # not into error_msgs: mmengine's runners load without strict, and would go on after a warning
             raise RuntimeError(f'{prefix}positions: the checkpoint was trained with layer_map={given.tolist()}, the '
                                f'model has layer_map={self.layer_map}; give the model the layer_map of the checkpoint')
+        own = (name for name in self.state_dict() if name != 'positions.layer_map')
+        self.loaded = all(f'{prefix}{name}' in state_dict for name in own)
         if not hasattr(self.positions, 'layer_map'):  # the first files say it where each block runs once, too
             state_dict.pop(f'{prefix}positions.layer_map', None)
         self._add_norms(state_dict, prefix)

@@ -12,7 +12,7 @@ from .binding import Bound
 from .container import PositionList
 from .depths import resolve, totals
 from .families import window_shift
-from .layer_map import position_of_block
+from .layer_map import block_at
 from .position import Position
 from .taps import move_taps
 
@@ -165,7 +165,7 @@ class Expanded(Bound):
                 head, *rest = name[len(list_name) + 1:].split('.')
                 if head != 'positions':
                     return before + int(head) + 1, total
-                return before + _depth_of_position(int(rest[0]), positions) + 1, total
+                return before + block_at(int(rest[0]), positions.num_blocks, len(positions.layer_map)) + 1, total
             before += positions.num_blocks
         return total - 1, total
 
@@ -222,12 +222,6 @@ def _freeze_base(backbone: nn.Module) -> None:
 def _freeze(module: nn.Module) -> None:
     module.eval()
     module.requires_grad_(False)
-
-
-def _depth_of_position(position: int, positions: PositionList) -> int:
-    """The registered block whose relative depth is that of the position."""
-    return next(block for block in range(positions.num_blocks)
-                if position_of_block(block, positions.num_blocks, len(positions.layer_map)) >= position)
 
 
 def layer_table(backbone: nn.Module) -> str:

@@ -75,6 +75,11 @@ def position_of_block(block: int, depth: int, length: int) -> int:
     return -(-(block + 1) * length // depth) - 1
 
 
+def block_at(position: int, depth: int, length: int) -> int:
+    """The block whose relative depth is that of ``position``."""
+    return next(block for block in range(depth) if position_of_block(block, depth, length) >= position)
+
+
 def build_layer_map(layer_map: str | Sequence[int], depth: int, scale: float = 2, period: int = 1,
                     core: Sequence[int] | None = None) -> list[int]:
     """Build and check a layer map.

@@ -12,6 +12,7 @@ from mmcv.cnn.bricks import DropPath
 from mmengine.model import BaseModule
 from torch import Tensor
 from torch.func import functional_call
+from torch.nn.utils.stateless import _reparametrize_module
 from torch.utils.checkpoint import checkpoint
 
 from .adapters import Adapter
@@ -250,5 +251,8 @@ class _Rebound:
             if leaf in part._parameters and leaf in part.__dict__:  # the latter is read, the former replaced
                 raise RuntimeError(f'FSDP with use_orig_params=True keeps {name} where an adapter cannot replace it; '
                                    'take use_orig_params=False, or fully_shard')
+        if torch.jit.is_tracing():  # which functional_call refuses, and libraries count multiply-adds with
+            with _reparametrize_module(self.module, self.weights):
+                return self.module(*args, **kwargs)
         return functional_call(self.module, self.weights, args, kwargs)
 

@@ -124,6 +124,10 @@ def test_detector(plan, det_fields, write_config):
     ('mmpretrain', 'deit/deit-tiny-distilled_4xb256_in1k.py', "type='mmscalenet.ScaleNetDeiT', "
      "base='mmpretrain.DistilledVisionTransformer', scale=4/3, "),
     ('mmseg', 'vit/vit_deit-s16_upernet_8xb2-80k_ade20k-512x512.py', "type='mmscalenet.ScaleNetDeiT', scale=4/3, "),
+    ('mmseg', 'segformer/segformer_mit-b0_8xb2-160k_ade20k-512x512.py', "type='mmscalenet.ScaleNet', "
+     "base='mmseg.MixVisionTransformer', "),
+    ('mmpretrain', 'convnext/convnext-tiny_32xb128_in1k.py', "type='mmscalenet.ScaleNet', "
+     "base='mmpretrain.ConvNeXt', "),
 ])
 def test_configs_of_the_libraries(plan, capsys, library, config, start):
     """With a plain backbone, which the options of a row replace."""

@@ -100,6 +100,30 @@ def test_calls_of_metadata_packages_do_nothing(tmp_path, zipped):
     assert type(read['meta']) is Inert and not made.exists()
 
 
+@FORMATS
+def test_marks_on_tensors_are_left_out(tmp_path, zipped):
+    """A compiled step leaves them on the state of its optimizer; they could be anything."""
+    tensor, parameter = torch.arange(6.), torch.nn.Parameter(torch.ones(2))
+    tensor.mark = parameter.mark = 'guarded'
+    read = read_checkpoint(save({'weight': tensor, 'other': parameter}, tmp_path / 'f.pth', zipped))
+    assert read['weight'].equal(tensor) and read['other'].equal(parameter) and not hasattr(read['weight'], 'mark')
+
+
+@pytest.mark.parametrize('call', [
+    (torch._tensor._rebuild_from_type_v2, (mkdir_or_exist, torch.Tensor, ('made', ), {})),
+    (torch._tensor._rebuild_from_type_v2, (dict, torch.Tensor, (), {})),
+    (torch._tensor._rebuild_from_type_v2, (torch._utils._rebuild_tensor, dict, (), {})),
+    (torch.Tensor, (10**15, )),
+    (torch.nn.Parameter, (10**15, )),
+], ids=str)
+def test_what_tensors_with_marks_are_made_of(tmp_path, call, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    forged = type('Forged', (), dict(__reduce__=lambda self: call))()
+    with pytest.raises(CheckpointError):
+        read_checkpoint(save({'weight': torch.ones(1), 'forged': forged}, 'f.pth', True))
+    assert not Path('made').exists()
+
+
 def test_state_for_a_class_is_refused(tmp_path):
     # BUILD with {'poisoned': 1} on the class OrderedDict itself
     content = b'\x80\x02ccollections\nOrderedDict\n}(X\x08\x00\x00\x00poisonedI1\nub.'

@@ -299,7 +299,9 @@ def test_copies_of_a_fork_start_from_the_blocks_however_late(cls_fields, write_c
 
 
 def started_from(path: Path, way: str, fields: dict) -> dict:
-    if way == 'init_cfg':
+    if way == 'init_cfg of the model':
+        fields['model']['init_cfg'] = dict(type='Pretrained', checkpoint=str(path))
+    elif way == 'init_cfg':
         fields['model']['backbone']['init_cfg'] = dict(type='Pretrained', checkpoint=str(path))
         fields['model']['head']['init_cfg'] = dict(type='mmscalenet.PretrainedHead', checkpoint=str(path))
     else:
@@ -308,7 +310,7 @@ def started_from(path: Path, way: str, fields: dict) -> dict:
 
 
 @pytest.mark.parametrize('own', [dict(share=False), dict(share=False, gate=0.5), dict(unshare='norms')], ids=str)
-@pytest.mark.parametrize('way', ['load_from', 'init_cfg', 'load_from without our tools'])
+@pytest.mark.parametrize('way', ['load_from', 'init_cfg', 'init_cfg of the model', 'load_from without our tools'])
 def test_what_was_trained_and_loaded_stays(way, own, cls_fields, write_config, tool, tmp_path):
     cls_fields['model']['backbone'].update(adapter=None, **own)
     tool('train.py', write_config(run_of(cls_fields, GROW, custom_hooks=[]), 'grown'), '--no-validate')

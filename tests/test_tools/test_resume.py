@@ -151,6 +151,16 @@ def test_resume_from_a_named_checkpoint(cls_fields, write_config, tool, tmp_path
     assert not (tmp_path / 'other/epoch_1.pth').exists() and (tmp_path / 'other/epoch_3.pth').exists()
 
 
+def test_a_compiled_run_is_resumed_and_tested(cls_fields, write_config, tool, tmp_path):
+    """mmengine compiles the optimizer's step, too, which leaves marks on what it keeps."""
+    config = write_config(cls_fields | dict(compile=dict(backend='eager')))
+    tool('train.py', config)
+    tool('train.py', config, '--resume', tmp_path / 'work_dirs/tiny/epoch_1.pth', '--work-dir', 'other')
+    one, other = final_weights(tmp_path / 'work_dirs/tiny'), final_weights(tmp_path / 'other')
+    assert all(value.equal(other[name]) for name, value in one.items())
+    tool('test.py', config, 'other/epoch_3.pth')
+
+
 @pytest.mark.parametrize('runner_type', ['Runner', 'FlexibleRunner'])
 def test_resume_from_a_checkpoint_that_the_config_names(runner_type, cls_fields, write_config, tool, tmp_path, capfd):
     tool('train.py', write_config(cls_fields))

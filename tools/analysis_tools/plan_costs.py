@@ -118,7 +118,7 @@ class CostModel:
                 live = live or any(is_trained for *_, is_trained in weights)
 
     def _measure(self, position: Position, block: nn.Module, name: str, live: bool) -> Cost:
-        (image, args), grid = self._inputs[name], self._inputs['grid']
+        (image, args), grid = self._inputs[name], self._inputs.get('grid')
         # without the list of positions, in which it looks for its block
         place, position.place = position.place, None
         parts = nn.ModuleList(copy.deepcopy([position, block])).to(image.device)
@@ -132,7 +132,7 @@ class CostModel:
             nn.init.normal_(weight, std=0.02)
 
         def call(batch: int) -> None:
-            position(image.detach().repeat(batch, 1, 1).requires_grad_(live), *args)
+            position(image.detach().repeat(batch, *[1] * (image.dim() - 1)).requires_grad_(live), *args)
 
         parts.eval()
         with counting() as counter:
@@ -181,7 +181,8 @@ def _recorded_inputs(net: nn.Module) -> Iterator[dict[str, object]]:
             inputs[name] = torch.randn_like(x).requires_grad_(x.requires_grad), rest
 
         hooks.append(positions.positions[0].register_forward_pre_hook(note))
-    hooks.append(net.patch_embed.register_forward_hook(note_grid))
+    if hasattr(net, 'patch_embed'):  # the grid is asked for where windows attend, in a DeiT
+        hooks.append(net.patch_embed.register_forward_hook(note_grid))
     try:
         yield inputs
     finally:

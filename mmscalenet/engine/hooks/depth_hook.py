@@ -5,11 +5,10 @@ from collections.abc import Sequence
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
 
-from mmscalenet.checkpoints.formats import state_dict_in
 from mmscalenet.checkpoints.growth_notes import PLACES, STARTED, is_before_growth
 from mmscalenet.registry import HOOKS
 
-from ..depth import added_are_trained, expanded_backbones, keep_depth, note_loaded, start_added
+from ..depth import added_are_trained, expanded_backbones, keep_depth, start_added
 from ..depth_schedule import DepthSchedule
 from ..errors import UsageError
 from ..model_of import model_of
@@ -68,11 +67,10 @@ class DepthHook(Hook):
             raise UsageError(f'DepthHook: sandwich={sandwich!r} is not allowed; give True or False.')
         self.mode, self.begin, self.end, self.by_epoch = mode, begin, end, by_epoch
         self.depths, self.sandwich, self.seed = depths, sandwich, seed
+        self.was_before_growth = False
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
-        # where StartWeightsHook, which does so, is not in the run: mmengine takes what has the names of the model
-        if not runner._resume and not is_before_growth(checkpoint):
-            note_loaded(model_of(runner), state_dict_in(checkpoint))
+        self.was_before_growth = is_before_growth(checkpoint)
 
     def before_train(self, runner: Runner) -> None:
         model = model_of(runner)
@@ -97,7 +95,7 @@ class DepthHook(Hook):
         self.schedule = DepthSchedule(self.mode, known[0], known[-1], begin, end, depths,
                                       self._iterations_of_a_step(runner), self.seed)
         # nothing can have changed before it, or what was loaded is of a grown net and not to be replaced
-        if begin == 0 or not runner._resume and added_are_trained(model):
+        if begin == 0 or not (runner._resume or self.was_before_growth) and added_are_trained(model):
             runner.message_hub.update_info(STARTED, True)
         self.settled = self.schedule.settled(runner.iter - 1)
         self._set(self.settled)
