@@ -14,7 +14,7 @@ PYTEST = $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
 
 help:
 	@echo 'make demo       train a small DeiT, grow it in three ways, compare with the base trained on (under 12 minutes)'
-	@echo 'make test       the tests (a quarter of an hour); STACK=newest: with the newest torch,'
+	@echo 'make test       the tests (a quarter of an hour); STACK=torch2.11: with torch 2.11,'
 	@echo '                STACK=openmmlab: with the original OpenMMLab packages'
 	@echo 'make test-slow  the tests that take minutes each'
 	@echo 'make docs       the documentation as a site, in build/docs'
@@ -42,5 +42,5 @@ lint: install
 
 # spared: data and work_dirs, which hold data sets and checkpoints, and the compiled mmcv in the user's cache
 clean:
-	rm -rf .venv .venv-newest .venv-openmmlab .venv*.lock *.egg-info build .pytest_cache .ruff_cache
+	rm -rf .venv .venv-newest .venv-torch2.11 .venv-openmmlab .venv*.lock *.egg-info build .pytest_cache .ruff_cache
 	find . -name __pycache__ -not -path './.git/*' -prune -exec rm -rf {} +

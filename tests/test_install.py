@@ -127,15 +127,15 @@ def test_the_wheel_is_kept_for_this_torch_device_and_python(install, environment
 def test_torch_from_2_13_on_gets_an_mmcv_of_cpp20(install, environment):
     """Its headers refuse C++17, which mmcv's setup asks for."""
     build = 'cat "$folder"/*/setup.py > "$folder/mmcv-1-cp3.whl" || true'
-    wheels = {torch: install.mmcv_wheel(environment(torch=torch, build=build), 'newest').read_text()
+    wheels = {torch: install.mmcv_wheel(environment(torch=torch, build=build), 'onedl').read_text()
               for torch in ('2.9.1', '2.12.1', '2.13.0', '2.14.1+cu130', '3.0.0')}
     assert wheels.pop('2.9.1') == wheels.pop('2.12.1') == ''  # the index's own
     assert set(wheels.values()) == {"args = ['-O3', '-std=c++20']\n"}
 
 
 def test_a_stack_takes_from_onedl_what_it_does_not_say(install):
-    assert install.requirements('newest', 'torch').parent.name == 'newest'
-    assert install.requirements('newest', 'mmcv') == install.requirements('onedl', 'mmcv')
+    assert install.requirements('torch2.11', 'torch').parent.name == 'torch2.11'
+    assert install.requirements('torch2.11', 'mmcv') == install.requirements('onedl', 'mmcv')
     assert len({install.digest(stack) for stack in install.PYTHONS}) == 3
 
 

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 REQUIREMENTS = ROOT / 'requirements'
 CACHE = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'mmscalenet' / 'wheels'
 STAMP = 'installed.sha256'  # in the environment
-PYTHONS = {'onedl': ((3, 10), (3, 12)), 'newest': ((3, 10), (3, 12)), 'openmmlab': ((3, 10), (3, 10))}
+PYTHONS = {'onedl': ((3, 10), (3, 12)), 'torch2.11': ((3, 10), (3, 12)), 'openmmlab': ((3, 10), (3, 10))}
 # What mmcv can be compiled for. Its setup asks for a GPU alone, and fails where there is one without nvcc.
 PROBE = '''
 import os, torch
