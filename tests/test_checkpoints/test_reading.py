@@ -115,7 +115,7 @@ def test_marks_on_tensors_are_left_out(tmp_path, zipped):
     (torch._tensor._rebuild_from_type_v2, (torch._utils._rebuild_tensor, dict, (), {})),
     (torch.Tensor, (10**15, )),
     (torch.nn.Parameter, (10**15, )),
-], ids=str)
+], ids=['a call', 'a dict', 'of a dict', 'a tensor', 'a parameter'])
 def test_what_tensors_with_marks_are_made_of(tmp_path, call, monkeypatch):
     monkeypatch.chdir(tmp_path)
     forged = type('Forged', (), dict(__reduce__=lambda self: call))()
