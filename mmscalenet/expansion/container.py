@@ -123,8 +123,9 @@ class PositionList(BaseModule):
             # not into error_msgs: mmengine's runners load without strict, and would go on after a warning
             raise RuntimeError(f'{prefix}positions: the checkpoint was trained with layer_map={given.tolist()}, the '
                                f'model has layer_map={self.layer_map}; give the model the layer_map of the checkpoint')
-        own = (name for name in self.state_dict() if name != 'positions.layer_map')
-        self.loaded = all(f'{prefix}{name}' in state_dict for name in own)
+        # not by a state dict, for which processes of FSDP would have to talk; torch's wrapper hides its name there
+        names = (name.replace('_checkpoint_wrapped_module.', '') for name, _ in self.named_parameters())
+        self.loaded = all(f'{prefix}{name}' in state_dict for name in names)
         if not hasattr(self.positions, 'layer_map'):  # the first files say it where each block runs once, too
             state_dict.pop(f'{prefix}positions.layer_map', None)
         self._add_norms(state_dict, prefix)
