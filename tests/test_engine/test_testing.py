@@ -3,7 +3,7 @@ import pytest
 from mmengine.config import Config
 
 from mmscalenet.engine import UsageError
-from mmscalenet.engine.testing import use_tta
+from mmscalenet.engine.testing import show_results, use_tta
 
 
 @pytest.mark.parametrize('scope', ['mmpretrain', 'mmseg'])
@@ -34,3 +34,19 @@ def test_masks_cannot_be_merged(held, option):
     (cfg.model.detector if held else cfg.model).roi_head.mask_head = None
     use_tta(cfg)
     assert cfg.model.type == 'DetTTAModel'
+
+
+def test_scores_of_several_tasks_cannot_be_averaged():
+    cfg = Config(dict(
+        default_scope='mmpretrain', model=dict(type='ImageClassifier', head=dict(type='MultiTaskHead')),
+        test_dataloader=dict(dataset=dict(type='MultiTaskDataset', pipeline=[dict(type='PackMultiTaskInputs')]))))
+    with pytest.raises(UsageError, match='scores of one task only'):
+        use_tta(cfg)
+
+
+def test_every_frame_of_a_tracker_is_drawn():
+    cfg = Config(dict(default_scope='mmdet', model=dict(type='QDTrack'),
+                      default_hooks=dict(visualization=dict(type='TrackVisualizationHook', draw=False))))
+    show_results(cfg, 'folder')
+    assert cfg.default_hooks.visualization == dict(
+        type='TrackVisualizationHook', draw=True, test_out_dir='folder', frame_interval=1)

@@ -142,6 +142,30 @@ def test_epoch_without_an_iteration(fields, write_config, tool, capfd):
     assert 'the CustomDataset has 8 images, not one batch of 16' in line
 
 
+def test_images_of_videos_are_those_of_the_data_set(tmp_path):
+    """As trackers have them: a record is a video."""
+    from mmdet.datasets import MOTChallengeDataset
+    from mmdet.evaluation import CocoVideoMetric
+
+    from mmscalenet.engine.coco_annotations import check_annotations
+    check_annotations()
+    images = [dict(id=i, video_id=1 + i // 4, frame_id=i % 4, file_name=f'{i}.jpg', width=8, height=8)
+              for i in range(8)]
+    annotations = [dict(id=1 + i, image_id=i, video_id=1 + i // 4, category_id=1, instance_id=1, bbox=[1, 1, 4, 4],
+                        area=16, iscrowd=0, visibility=1., mot_conf=1.) for i in range(8)]
+    whole = dict(videos=[dict(id=1, name='one'), dict(id=2, name='two')], images=images, annotations=annotations,
+                 categories=[dict(id=1, name='red')])
+    for name, ids in (('all', range(8)), ('first', range(4))):
+        kept = dict(whole, videos=whole['videos'][:len(ids) // 4], images=[images[i] for i in ids],
+                    annotations=[annotations[i] for i in ids])
+        (tmp_path / f'{name}.json').write_text(json.dumps(kept))
+    data, first = (MOTChallengeDataset(ann_file=str(tmp_path / f'{name}.json'), metainfo=dict(classes=('red', )),
+                                       pipeline=[], test_mode=True) for name in ('all', 'first'))
+    evaluator = Evaluator(CocoVideoMetric(ann_file=str(tmp_path / 'all.json'), metric='bbox'))
+    assert check_evaluator(data, evaluator) == []
+    assert 'has 4 images that the data set does not have' in check_evaluator(first, evaluator)[0]
+
+
 def test_annotations_of_a_kind_of_their_own_are_passed_over(tmp_path):
     """Panoptic ones, which mmdet reads itself."""
     from mmdet.datasets.api_wrappers import COCOPanoptic
