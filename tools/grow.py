@@ -40,7 +40,7 @@ def find_config(path: str) -> str:
     """The config, or the newest one in a work directory."""
     if not os.path.isdir(path):
         return path
-    # of others it is the newest where there is none in Python: results may be JSON, too
+    # one in Python before others: a JSON file may hold results
     found = sorted((file for file in Path(path).iterdir() if file.suffix in ('.py', '.json', '.yaml', '.yml')),
                    key=lambda file: (file.suffix == '.py', os.path.getmtime(file)))
     if not found:

@@ -84,14 +84,15 @@ def load_content(backbone: nn.Module, content: Mapping, name: str, prefix: str |
     report.source = f'{name}, {report.source}'
     # complete, as checked; but some parents take tables out of what they are given, and make them themselves
     backbone.load_state_dict(state, strict=not goes_by_names(backbone))
-    for positions in position_lists(backbone).values():
-        if not any(_is_own(key) for key in report.loaded):
+    lists = position_lists(backbone).values()
+    if not any(_is_own(key) for key in report.loaded):
+        for positions in lists:
             positions.reset_positions()
-        if is_before_growth(content):  # what added positions own has not been trained, and is none of the blocks'
+    if is_before_growth(content):  # what added positions own has not been trained, and is none of the blocks'
+        for positions in lists:
             positions.start_added()
-    if is_before_growth(content):
         print_log(f'{name} was written before its net grew: what its added positions own starts from the blocks',
-                  'current')
+                  logger='current')
     print_log(str(report), logger='current')
     return report
 

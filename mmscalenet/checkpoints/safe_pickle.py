@@ -66,14 +66,14 @@ def _fill(array: np.ndarray, state: tuple) -> None:
         array.__setstate__(values.__reduce__()[2])
 
 
-def _of_a_size(*_: Any) -> None:
+def _tensor_class(*_: Any) -> None:
     """Stands for the class of tensors, which is named and not called."""
     raise pickle.UnpicklingError('a tensor of a size and no content')
 
 
 def _without_marks(rebuild: Callable, kind: Callable, args: tuple, state: Any) -> torch.Tensor:
     """A tensor without the attributes that it was saved with: a compiled step of an optimizer leaves some."""
-    if rebuild not in _TENSORS or kind is not _of_a_size:
+    if rebuild not in _TENSORS or kind is not _tensor_class:
         raise UnsafePickleError(f'{rebuild!r} for {kind!r}')
     return rebuild(*args)
 
@@ -86,8 +86,8 @@ _REBUILT = {
     **{f'torch._utils.{f.__name__}': f for f in _TENSORS},
     'torch._tensor._rebuild_from_type_v2': _without_marks,
     'torch._utils._rebuild_parameter_with_state': lambda *args: torch._utils._rebuild_parameter(*args[:3]),
-    'torch.Tensor': _of_a_size,
-    'torch.nn.parameter.Parameter': _of_a_size,
+    'torch.Tensor': _tensor_class,
+    'torch.nn.parameter.Parameter': _tensor_class,
     **{str(t): t for t in vars(torch).values() if isinstance(t, torch.dtype)},
     'torch.Size': torch.Size,
     'torch.device': torch.device,

@@ -54,7 +54,10 @@ def is_flexible(cfg: Config) -> bool:
 
 
 def ddp_arguments(cfg: Config) -> dict | None:
-    """Where a config says with which arguments DistributedDataParallel wraps its model, None where it does not."""
+    """The part of a config with the arguments that DistributedDataParallel gets; None where the config has none.
+
+    That of a FlexibleRunner is written into the config where it is left to mmengine.
+    """
     if not is_flexible(cfg):
         wrapper = cfg.get('model_wrapper_cfg')
     elif cfg.get('launcher', 'none') == 'none':

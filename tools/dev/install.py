@@ -80,7 +80,7 @@ def build_mmcv(python: Path, requirement: str, folder: Path, device: str, cpp20:
     if not (shutil.which(os.environ.get('CXX', 'c++')) or shutil.which('g++')):
         stop('no C++ compiler found, and mmcv has to be compiled. Install one (Debian and Ubuntu: apt-get install '
              'g++) and repeat the command.')
-    say(f'compiling {requirement} for {folder.name}: 10 to 20 minutes on 2 cores, once per machine')
+    say(f'compiling {requirement} for {folder.name}: 10 to 30 minutes on 2 cores, once per machine')
     folder.mkdir(parents=True, exist_ok=True)
     env = dict(os.environ, MMCV_WITH_OPS='1', PATH=f'{python.parent}{os.pathsep}{os.environ["PATH"]}')
     env.setdefault('MAX_JOBS', str(os.cpu_count()))
