@@ -7,7 +7,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mmengine.config import Config, ConfigDict, DictAction
+from mmengine.fileio import load
 
+from mmscalenet.checkpoints.errors import one_line
 from mmscalenet.paths import MIM
 
 from .errors import UsageError
@@ -37,11 +39,13 @@ def read_config(path: str, options: dict | None = None) -> Config:
         options (dict, optional): Settings by their dotted names. Defaults to None.
 
     Raises:
-        UsageError: If the config, or one that it builds on, does not exist.
+        UsageError: If the config, or one that it builds on, does not exist, or it holds no settings.
     """
     found = next((str(file) for file in (path, MIM / path, MIM / 'configs' / path) if os.path.isfile(file)), None)
     if found is None:
         raise UsageError(f'config "{path}" does not exist. {_similar(path)}')
+    if not found.endswith('.py'):
+        _check_settings(path, found)
     try:
         cfg = Config.fromfile(found)
     except FileNotFoundError as error:
@@ -49,6 +53,18 @@ def read_config(path: str, options: dict | None = None) -> Config:
     cfg.merge_from_dict(options or {})
     use_scope_of_library(cfg)
     return cfg
+
+
+def _check_settings(path: str, found: str) -> None:
+    """Of a file that is not Python, which mmengine takes to hold a dict."""
+    try:
+        content = load(found)
+    except Exception as error:  # of as many kinds as there are formats
+        raise UsageError(f'config "{path}" cannot be read ({type(error).__name__}: {one_line(error)}). Give a Python, '
+                         'JSON or YAML file of settings.') from error
+    if not isinstance(content, dict):
+        raise UsageError(f'config "{path}" holds a {type(content).__name__} and no settings by their names; it may be '
+                         'a file of results. Give the config.')
 
 
 def backbone_of(cfg: Config) -> ConfigDict:

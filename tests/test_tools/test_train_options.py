@@ -1,4 +1,5 @@
 """Options of tools/train.py, and what it says where it cannot go on."""
+import re
 import sys
 from pathlib import Path
 
@@ -105,6 +106,16 @@ def test_missing_base(write_config, tool, capfd, cls_fields):
     config = write_config(cls_fields)
     config.write_text("_base_ = './no_base.py'")
     assert 'no_base.py' in refused(tool, capfd, 'train.py', config)
+
+
+@pytest.mark.parametrize('name, content, message', [
+    ('results.json', '[]', 'holds a list and no settings'), ('empty.yaml', '', 'holds a NoneType and no settings'),
+    ('cut.json', '{"model": ', 'cannot be read .JSONDecodeError'), ('cut.yaml', 'model: {', 'cannot be read'),
+    ('notes.txt', 'model', 'cannot be read .TypeError: Unsupported format: txt')])
+def test_what_is_no_config(name, content, message, tool, capfd, tmp_path):
+    (tmp_path / name).write_text(content)
+    line = refused(tool, capfd, 'train.py', name)
+    assert re.search(f'config "{name}" {message}', line)
 
 
 @pytest.mark.parametrize('content', [None, b'', b'<!DOCTYPE html>', 'cut'])
