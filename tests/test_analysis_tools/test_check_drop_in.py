@@ -32,6 +32,16 @@ model = dict(
     neck=dict(type='GlobalAveragePooling'),
     head=dict(type='LinearClsHead', num_classes=10, in_channels=256, loss=dict(type='CrossEntropyLoss')))
 """
+#: A way to build optimizers that looks at what growing changes.
+BY_NUMBER_OF_PARAMETERS = """
+from mmengine.optim import DefaultOptimWrapperConstructor
+from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS
+
+@OPTIM_WRAPPER_CONSTRUCTORS.register_module()
+class ByNumberOfParameters(DefaultOptimWrapperConstructor):
+    def add_params(self, params, module, **kwargs):
+        params += [dict(params=list(module.parameters()), lr=1 / len(list(module.parameters())))]
+"""
 
 
 def check(*arguments: object) -> subprocess.CompletedProcess:
@@ -75,6 +85,31 @@ def test_what_fails_is_shown(tmp_path):
         row = next(line for line in table.splitlines() if f'| {config} |' in line)
         for cell, start in zip(row.split(' | ')[3:6], cells, strict=True):
             assert cell.startswith(start), row
+
+
+def test_optimizers_are_compared(tmp_path):
+    (tmp_path / 'by_number_of_parameters.py').write_text(BY_NUMBER_OF_PARAMETERS)
+    wanted = {
+        "dict(optimizer=dict(type='SGD', lr=0.1, weight_decay=0.1), paramwise_cfg=dict(norm_decay_mult=0.))": (
+            'yes', ''),
+        "dict(optimizer=dict(type='SGD', lr=0.1), paramwise_cfg=dict(any=1), constructor='ByNumberOfParameters')": (
+            'the optimizer gives 121 of 121 parameters of the base another learning rate', ''),
+        "dict(optimizer=dict(type='NoSuchOptimizer', lr=0.1))": (
+            'yes', 'Its optimizer cannot be built before either: TypeError'),
+    }
+    configs, out = [tmp_path / f'config_{i}.py' for i in range(len(wanted))], tmp_path / 'table.md'
+    for config, optim_wrapper in zip(configs, wanted, strict=True):
+        config.write_text(CLASSIFIER.format(depths=(2, 2, 2, 2), heads=4) + f"""
+import sys
+sys.path.append('{tmp_path}')
+custom_imports = dict(imports=['by_number_of_parameters'])
+optim_wrapper = {optim_wrapper}
+""")
+    run = check(*configs, '--out', out)
+    assert run.returncode == 1, run.stderr  # for the second
+    for config, (after, note) in zip(configs, wanted.values(), strict=True):
+        row = next(line for line in out.read_text().splitlines() if f'| {config} |' in line).split(' | ')
+        assert row[3:5] == ['whole model', 'yes'] and row[5].startswith(after) and row[7].startswith(note), row
 
 
 def test_rows_of_one_type(tmp_path):

@@ -5,7 +5,8 @@ Every config of the installed mmpretrain, mmdet and mmseg whose backbone is of a
 ScaleNet of ``scale=2``. Each time the model is built and initialised, predicts, and takes a training step on random
 images; models that pretrain take the step alone. The base's weights come from a file with those of the unchanged
 backbone, named where the config names its own; afterwards every tensor of the file must be in the expanded backbone bit
-for bit, nothing but what positions own may be new, and the gradient must reach the same parameters as before.
+for bit, nothing but what positions own may be new, the gradient must reach the same parameters as before, and the
+config's optimizer must treat each of them as before.
 
 The text encoder of GLIP and GroundingDINO is replaced by a small random one if ``transformers`` is installed (for the
 table in docs/results ``pip install transformers==4.46.3``; GLIP of mmdet 3.5.1 does not run with much later ones).

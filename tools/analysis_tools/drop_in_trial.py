@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 import torch.nn as nn
+from drop_in_optimizer import difference, learning_rates
 from drop_in_pretraining import pretraining_batch, pretrains, training_pipeline, unmasked
 from drop_in_reduce import class_of, drop_pretrained, find_backbone, part_of, reduce_model, small_bert
 from mmengine.config import Config, ConfigDict
@@ -125,13 +126,14 @@ class Trial:
 
     Args:
         library (str): The library whose config it is.
-        model (ConfigDict): Its model, changed in place.
-        pipeline (list[ConfigDict]): The transforms of its training set.
+        cfg (Config): The config; its model is changed in place.
         folder (str): Where the base's weights may be written.
     """
 
-    def __init__(self, library: str, model: ConfigDict, pipeline: list[ConfigDict], folder: str) -> None:
-        self.library, self.model, self.pipeline = library, model, pipeline
+    def __init__(self, library: str, cfg: Config, folder: str) -> None:
+        self.library, self.model, self.pipeline = library, cfg.model, training_pipeline(cfg)
+        self.optim_wrapper = cfg.get('optim_wrapper') or {}
+        model = self.model
         self.where = find_backbone(model, library)
         backbone = self._backbone(model)
         self.change = grown_type(library, backbone)
@@ -173,8 +175,8 @@ class Trial:
             content.update({f'{self.where}.{name}': value for name, value in self.base.items()})
         torch.save(content, path)
 
-    def run(self, mode: str, ours: bool) -> set[str]:
-        """Builds, initialises and runs; gives the parameters of the backbone that the gradient reached."""
+    def run(self, mode: str, ours: bool) -> tuple[nn.Module, set[str]]:
+        """Builds, initialises and runs; gives the module and the backbone's parameters that the gradient reached."""
         torch.manual_seed(0)
         model = copy.deepcopy(self.model)
         if ours:
@@ -201,8 +203,12 @@ class Trial:
                 train(module, batch)
         else:
             run_features(module, torch.randn(2, *self.shape))
-        return {name for name, parameter in backbone.named_parameters()
-                if parameter.grad is not None and '.positions.' not in name}
+        return module, {name for name, parameter in backbone.named_parameters()
+                        if parameter.grad is not None and '.positions.' not in name}
+
+    def learning_rates(self, module: nn.Module) -> dict[str, tuple[float, float]]:
+        """What the config's optimizer makes of each parameter of the whole model; empty without one."""
+        return learning_rates(module, self.optim_wrapper, self.library) if self.optim_wrapper else {}
 
     def _check_loaded(self, backbone: nn.Module) -> None:
         state = {name.replace('.original_layer.', '.'): value for name, value in backbone.state_dict().items()}
@@ -252,13 +258,13 @@ def check_config(library: str, path: str, types: list[str]) -> dict | None:
         init_default_scope(library)
         if cfg.get('data_preprocessor'):
             cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
-        model = f'{library} {cfg.model}'
+        model = f'{library} {cfg.model} {cfg.get("optim_wrapper")}'
         if model in _KNOWN:  # e.g. the same detector for another dataset
             known, row = _KNOWN[model]
             return dict(row, note=row['note'] or f'the same model as {known}', seconds=0.)
         _KNOWN[model] = Path(path).name, row
         with tempfile.TemporaryDirectory() as folder:
-            _try_modes(Trial(library, cfg.model, training_pipeline(cfg), folder), row)
+            _try_modes(Trial(library, cfg, folder), row)
     except Exception as error:
         row['before'] = describe(error)
     row['seconds'] = round(time.perf_counter() - start, 1)
@@ -269,17 +275,29 @@ def _try_modes(trial: Trial, row: dict) -> None:
     for mode in trial.modes:
         row['ran'] = mode + ', mended' * (trial.mend and mode != ALONE)
         try:
-            reached = trial.run(mode, ours=False)
+            base, reached = trial.run(mode, ours=False)
         except Exception as error:
             row['note'] = row['note'] or describe(error)
             continue
         try:
-            lost = reached ^ trial.run(mode, ours=True)
-            row['after'] = f'the gradient reaches other parameters than before: {sorted(lost)[:3]}' if lost else ''
+            module, also_reached = trial.run(mode, ours=True)
+            lost = reached ^ also_reached
+            row['after'] = (f'the gradient reaches other parameters than before: {sorted(lost)[:3]}' if lost
+                            else '' if mode == ALONE else _try_optimizer(trial, base, module, row))
         except Exception as error:
             row['after'] = describe(error)
         return
     row['before'] = row['note']
+
+
+def _try_optimizer(trial: Trial, base: nn.Module, module: nn.Module, row: dict) -> str:
+    """What the optimizer of the config does otherwise than before, or nothing."""
+    try:
+        before = trial.learning_rates(base)
+    except Exception as error:
+        row['note'] = row['note'] or f'Its optimizer cannot be built before either: {describe(error)}'
+        return ''
+    return difference(before, trial.learning_rates(module))
 
 
 def describe(error: Exception) -> str:
