@@ -43,8 +43,8 @@ class Inferencer:
     Raises:
         UsageError: If the config does not exist.
         CheckpointError: If the checkpoint cannot be read or does not fit the config.
-        ValueError: If the config is not of mmpretrain, mmdet or mmseg or has no test pipeline, or the backbone does not
-            run at that depth.
+        ValueError: If the config is not of mmpretrain, mmdet or mmseg, has no test pipeline or a model of videos, or
+            the backbone does not run at that depth.
 
     Example:
         >>> inferencer = Inferencer('configs/mask_rcnn_scalenet_swin.py', 'epoch_12.pth')
@@ -58,6 +58,9 @@ class Inferencer:
         enter_scope(cfg)
         dataset = _dataset(cfg)
         self.model, content = load_model(cfg, checkpoint)
+        if hasattr(self.model, 'tracker') or type(self.model.data_preprocessor).__name__ == 'TrackDataPreprocessor':
+            raise ValueError(f'{type(self.model).__name__} takes videos, and only images can be predicted here. Run '
+                             'tools/test.py on a data set of videos.')
         if depth is not None:
             grown = expanded_backbones(self.model).values()
             if not grown:

@@ -284,6 +284,16 @@ def test_config_that_cannot_be_used(cls_fields, write_config, tmp_path, change, 
         Inferencer(write_config(cls_fields | change, 'bad'), save_weights(good, tmp_path), 'cpu')
 
 
+def test_models_of_videos_are_refused(det_fields, write_config, tmp_path):
+    cfg = Config.fromfile(write_config(det_fields))
+    cfg.model = dict(type='MaskTrackRCNN', detector=cfg.model, tracker=dict(type='MaskTrackRCNNTracker'),
+                     data_preprocessor=dict(type='TrackDataPreprocessor'))
+    cfg.dump(tmp_path / 'tracker.py')
+    weights = save_weights(tmp_path / 'tracker.py', tmp_path)
+    with pytest.raises(ValueError, match='MaskTrackRCNN takes videos, and only images can be predicted here'):
+        Inferencer(tmp_path / 'tracker.py', weights, 'cpu')
+
+
 @pytest.mark.parametrize('task', ['cls', 'det', 'seg'])
 def test_a_head_with_more_classes_than_the_data(task, request, write_config, tmp_path):
     """As where nobody corrected the number; what has no name is shown by its own."""

@@ -140,6 +140,27 @@ def test_refused(arguments, words, cls_fields, write_config, tool, tmp_path, cap
     assert not (tmp_path / 'out').exists()
 
 
+def test_frames_of_videos_are_refused(det_fields, write_config, tool, tmp_path, tiny_data, capfd):
+    annotations = json.loads((tiny_data / 'det/annotations.json').read_text())
+    for frame, image in enumerate(annotations['images']):
+        image.update(video_id=1, frame_id=frame)
+    for annotation in annotations['annotations']:
+        annotation.update(video_id=1, instance_id=annotation['id'])
+    annotations['videos'] = [dict(id=1, name='one')]
+    (tmp_path / 'videos.json').write_text(json.dumps(annotations))
+    dataset = det_fields['train_dataloader']['dataset']
+    det_fields['train_dataloader']['dataset'] = dict(
+        type='YouTubeVISDataset', dataset_version='2021', metainfo=dataset.get('metainfo'),
+        data_prefix=dict(img_path=str(tiny_data / 'det/images')), ann_file=str(tmp_path / 'videos.json'), pipeline=[
+            dict(type='UniformRefFrameSample', num_ref_imgs=1, frame_range=2),
+            dict(type='TransformBroadcaster', transforms=[dict(type='LoadImageFromFile'),
+                                                          dict(type='LoadTrackAnnotations')]),
+            dict(type='PackTrackInputs')])
+    with pytest.raises(SystemExit):
+        tool(SCRIPT, write_config(det_fields), '--out', tmp_path / 'out')
+    assert 'frames of a video, and only single images can be drawn' in capfd.readouterr().err.splitlines()[-1]
+
+
 def test_missing_data(det_fields, write_config, tool, tmp_path, tiny_data, capfd):
     shutil.copytree(tiny_data / 'det', tmp_path / 'det')
     (tmp_path / 'det/images/1.png').unlink()

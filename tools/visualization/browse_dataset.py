@@ -102,9 +102,9 @@ def main() -> None:
         bgr = is_bgr(cfg, options)
         for index in track_iter_progress(range(min(args.number or len(dataset), len(dataset)))):
             item = dataset[index]
-            if not isinstance(item['inputs'], Tensor):
-                raise UsageError(f'the pipeline gives {type(item["inputs"]).__name__} of several views of an image, '
-                                 'and only single ones can be drawn. Name another split or pipeline.')
+            if not isinstance(item['inputs'], Tensor) or item['inputs'].ndim != 3:
+                raise UsageError('the pipeline gives several views of an image, or frames of a video, and only single '
+                                 'images can be drawn. Name another split or pipeline.')
             sample = drawable(item['data_samples'])
             name = Path(sample.get('img_path') or '').stem
             with whole_file(out / f'{index:06d}{"_" * bool(name)}{name}.png') as path:
