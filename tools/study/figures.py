@@ -126,7 +126,7 @@ AGE = re.compile(r', [\d.]+k steps$')
 #: Name -> what it shows, the function that draws it, and the grids of which it is drawn.
 FIGURES: dict[str, tuple[str, Callable[[Arms, str, Path], None], str]] = {
     'curves': ('what is measured over training FLOPs, mean over seeds', curves,
-               r'^(?!.*_(regime|crops|deeper|depths|rates|elastic|dials))'),
+               r'^(?!.*_(regime|crops|deeper|depths|rates|elastic|dials|when))'),
     'gains': ('paired difference to the opponent, 95 % interval', gains, r'^(?!.*_(depths|rates))'),
     'ages': ('gain over the base trained on, over the budget', ages, '_(regime|crops)'),
     'deeper': ('gain over the depth of the base, and its own loss', deeper, '_deeper'),

@@ -1,7 +1,23 @@
 """The second tier, other images and tasks, and the third, a real pretrained backbone."""
 from dataclasses import replace
 
-from arms import FORK, GATED, HALF, INJECT, KEYS, PART, RAMP, SCALENET, SHARED, THIRD, WAYS, Arms, B, of_every_age
+from arms import (
+    FORK,
+    GATED,
+    HALF,
+    INJECT,
+    KEYS,
+    PART,
+    RAMP,
+    SCALENET,
+    SHARED,
+    STACKED,
+    THIRD,
+    WAYS,
+    Arms,
+    B,
+    of_every_age,
+)
 from runs import Run
 
 
@@ -52,10 +68,8 @@ def elastic(family: str, seed: int) -> list[Run]:
 
 
 def dials(family: str, seed: int) -> list[Run]:
-    """What each option adds to sharing alone where that pays: at half of the largest budget of ``confirmation``."""
-    arms = Arms(f't2_{family}_dials', f'crops_{family}', seed, warmup=0.0125)
-    part = dict(until=0.5, decay=0.075)
-    arms.base = replace(arms.base, **part)
+    """What each option adds to sharing alone where that pays."""
+    arms, part = _half(f't2_{family}_dials', family, seed)
     adapters = {name: {f'{B}adapter': dict(**adapter, _delete_=True)} for name, adapter in (
         ('LoRA', dict(type='LoRA', rank=8)), ('wide adapters', dict(type='ParallelAdapter', ratio=1.)),
         ('adapters, their lr x10', dict(type='ParallelAdapter')))}
@@ -65,6 +79,27 @@ def dials(family: str, seed: int) -> list[Run]:
     return [arms.base, arms.fork('shared', SHARED, at=FORK / 2, **part),
             *(arms.fork(arm, SHARED | changed, at=FORK / 2, **part, opponent='shared')
               for arm, changed in options.items())]
+
+
+def when(family: str, seed: int) -> list[Run]:
+    """When to grow where that pays: early or late in the stable phase, as it ends, or from a finished net."""
+    arms, part = _half(f't2_{family}_when', family, seed)
+    finished = arms.fork('base finished early', {}, at=0.3, until=FORK / 2, decay=0.05)
+    again = dict(parent=finished, at=FORK / 2, until=0.5, restart=True, decay=1.)
+    ways = {'shared': SHARED, 'stacked': STACKED}
+    return [arms.base,
+            *(arms.fork(f'{way}, at {at:g}', options, at=at / 2, **part)
+              for at in (FORK, 0.5, 0.85) for way, options in ways.items()),
+            finished, arms.fork('base, restarted', {}, **again),
+            *(arms.fork(f'{way}, restarted', options, opponent='base, restarted', **again)
+              for way, options in ways.items())]
+
+
+def _half(grid: str, family: str, seed: int) -> tuple[Arms, dict[str, float]]:
+    """Arms for half of the largest budget of ``confirmation``, and where those end that go on to its end."""
+    arms, part = Arms(grid, f'crops_{family}', seed, warmup=0.0125), dict(until=0.5, decay=0.075)
+    arms.base = replace(arms.base, **part)
+    return arms, part
 
 
 def dense(family: str, seed: int) -> list[Run]:
