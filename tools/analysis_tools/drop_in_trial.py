@@ -2,7 +2,6 @@
 import copy
 import importlib
 import math
-import re
 import tempfile
 import time
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 import torch.nn as nn
 from drop_in_optimizer import difference, learning_rates
 from drop_in_pretraining import pretraining_batch, pretrains, training_pipeline, unmasked
+from drop_in_reasons import describe
 from drop_in_reduce import class_of, drop_pretrained, find_backbone, part_of, reduce_model, small_bert
 from mmengine.config import Config, ConfigDict
 from mmengine.model import revert_sync_batchnorm
@@ -22,22 +22,6 @@ from mmscalenet.engine.cli import full_type
 from mmscalenet.engine.grown_config import scalenet_options
 from mmscalenet.expansion.families import refusal
 
-#: What an error of a config that does not run unchanged either means.
-REASONS = {
-    "no attribute 'assigner'": 'Only for testing: it has no train_cfg',
-    r'size of tensor a \(4\) must match': 'Only for testing: it names no loss that its head can take',
-    'requires the SentencePiece library': 'Needs the package sentencepiece and the weights of a language model',
-    'load the files, and couldn\'t find them': 'Needs the weights of a language model, which it downloads',
-    'urlopen error': 'Needs a file that it downloads',
-    "unexpected keyword argument 'max_txt_len'": 'Gives Blip2Retrieval an argument that it does not have',
-    'weight tensor should be defined': 'Its class weights are those of another data set',
-    '`mean` should have 1 or 3 values': 'Six channels, for which the preprocessor has no place',
-    "unexpected keyword argument 'force_grad_on_level'": 'Gives FPN an argument that it does not have',
-    r'object.__init__\(\) takes exactly|cache_position': 'GLIP needs an earlier transformers',
-    'inheritance chain must match': 'Inherits a config of another style',
-    'does not exist|No such file': 'Inherits a file that is not there',
-    "KeyError: 'test_pipeline'": 'Inherits a variable that is not there',
-}
 WHOLE, TRAINING, PREDICTION = 'whole model', 'training', 'prediction'
 FEATURES, ALONE, REFUSED = 'features', 'backbone alone', 'refused'
 
@@ -298,10 +282,3 @@ def _try_optimizer(trial: Trial, base: nn.Module, module: nn.Module, row: dict) 
         row['note'] = row['note'] or f'Its optimizer cannot be built before either: {describe(error)}'
         return ''
     return difference(before, trial.learning_rates(module))
-
-
-def describe(error: Exception) -> str:
-    """One line: the reason in plain words where it is known, and the error."""
-    text = re.sub(r'\s+', ' ', f'{type(error).__name__}: {error}').replace('|', '/')
-    reason = next((f'{reason}. ' for pattern, reason in REASONS.items() if re.search(pattern, text)), '')
-    return reason + (text if len(text) <= 240 else f'{text[:237]}...')
