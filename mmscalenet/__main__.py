@@ -52,13 +52,13 @@ def main() -> None:
     if command not in COMMANDS:
         print(f'error: mmscalenet has no command "{command}"; `mmscalenet` alone lists all.', file=sys.stderr)
         sys.exit(2)
-    if command == 'doctor':
-        sys.exit(doctor.main())
     script = str(script_of(command))
     if script.endswith('.sh'):
         os.environ['PYTHON'] = sys.executable
         os.execvp('bash', ['bash', script, *arguments])
     sys.argv = [script, *arguments]
+    if command == 'doctor':
+        sys.exit(doctor.main())
     sys.path.insert(0, os.path.dirname(script))  # as Python does for a script, which imports others beside it
     runpy.run_path(script, run_name='__main__')
 

@@ -2,6 +2,7 @@
 
 Imports nothing heavy itself: every check runs in a process of its own, so that one that crashes is a finding.
 """
+import argparse
 import platform
 import re
 import subprocess
@@ -142,6 +143,7 @@ class Doctor:
 
 def main() -> int:
     """Print the findings and return the exit code: 1 if something needed is broken."""
+    argparse.ArgumentParser(prog='mmscalenet doctor', description=__doc__).parse_args()
     models = [f'{library}.models' for library in OPTIONAL]
     doctor = Doctor(all_work=run(f'import {", ".join([*PACKAGES, *models])}')[0])
     doctor.say('python', f'{platform.python_version()} at {sys.executable}')

@@ -69,6 +69,15 @@ def test_help(monkeypatch, capsys, command):
     assert f'usage: {script_of(command).name}' in capsys.readouterr().out
 
 
+def test_help_of_the_doctor(monkeypatch, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, 'doctor', '--help')
+    assert not end.value.code and capsys.readouterr().out.startswith('usage: mmscalenet doctor')
+    with pytest.raises(SystemExit) as end:
+        run(monkeypatch, 'doctor', 'all')
+    assert end.value.code == 2
+
+
 def test_unknown_command(monkeypatch, capsys):
     with pytest.raises(SystemExit) as end:
         run(monkeypatch, 'trian', 'config.py')

@@ -4,18 +4,18 @@ import os
 
 import mmscalenet  # noqa: F401  our names exist even where a config forgot custom_imports
 from mmscalenet.engine import (
-    UsageError,
     add_common_arguments,
     add_depth_argument,
     build_runner,
     check_checkpoint,
+    check_folder,
     load_config,
     name_missing_files,
     one_line_errors,
     require,
     use_depth,
 )
-from mmscalenet.engine.testing import results_dumper, show_results, use_tta
+from mmscalenet.engine.testing import check_results, results_dumper, show_results, use_tta
 
 
 def parse_args() -> argparse.Namespace:
@@ -23,7 +23,8 @@ def parse_args() -> argparse.Namespace:
     parser.add_argument('config', help='config file')
     parser.add_argument('checkpoint', help='checkpoint file')
     parser.add_argument('--out', metavar='FILE.pkl', help='write the predictions to this pickle file')
-    parser.add_argument('--show-dir', help='draw the predictions on the images and write them into this folder')
+    parser.add_argument('--show-dir', help='draw the predictions on the images and write them into this '
+                        'folder, by the names of the images; of two with one name the later stays')
     parser.add_argument('--tta', action='store_true', help='test-time augmentation, as tta_model and tta_pipeline of '
                         'the config say (mmpretrain: flips, unless the config says otherwise)')
     add_depth_argument(parser)
@@ -39,9 +40,11 @@ def main() -> None:
     require(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
     cfg.load_from, cfg.resume = args.checkpoint, False
     use_depth(cfg, args.depth)
-    if args.out and not args.out.endswith(('.pkl', '.pickle')):
-        raise UsageError(f'--out "{args.out}": the name must end in .pkl or .pickle.')
+    check_folder(cfg.work_dir, 'work directory', '--work-dir')
+    if args.out:
+        check_results(args.out)
     if args.show_dir:
+        check_folder(args.show_dir, 'folder', '--show-dir')
         if cfg.launcher != 'none' and os.environ['LOCAL_RANK'] == '0':
             print('warning: of several processes the libraries let the first alone draw, so --show-dir gets its part '
                   'of the images; test in one process to have all of them', flush=True)

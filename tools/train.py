@@ -12,6 +12,7 @@ from mmscalenet.engine import (
     add_common_arguments,
     build_runner,
     check_checkpoint,
+    check_folder,
     checkpoint_folder,
     end_processes,
     full_type,
@@ -102,6 +103,10 @@ def main() -> None:
         if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
             resume(cfg, args.resume or (cfg.resume if isinstance(cfg.resume, str) else 'auto'))
         if os.environ['LOCAL_RANK'] == '0':
+            place = (checkpoint_hook(cfg) or {}).get('out_dir') or ''
+            if place and '://' not in place:
+                check_folder(place, 'folder of checkpoints',
+                             '--cfg-options default_hooks.checkpoint.out_dir=PATH')
             for folder in {Path(cfg.work_dir), checkpoint_folder(cfg.work_dir, checkpoint_hook(cfg))}:
                 remove_temporary(folder)
         build_runner(cfg).train()

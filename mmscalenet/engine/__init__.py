@@ -4,7 +4,15 @@ from .depth import add_depth_argument, use_depth
 from .distributed import end_processes
 from .endings import name_endings
 from .errors import ResumeError, UsageError, one_line_errors
-from .files import WholeFileBackend, check_checkpoint, is_whole, remove_temporary, whole_file, whole_folder
+from .files import (
+    WholeFileBackend,
+    check_checkpoint,
+    check_folder,
+    is_whole,
+    remove_temporary,
+    whole_file,
+    whole_folder,
+)
 from .growing import grow_checkpoint
 from .hooks import WholeCheckpointHook
 from .metrics import DumpSegResults
@@ -16,7 +24,7 @@ from .work_dir import one_run
 
 __all__ = [
     'CPUAmpOptimWrapper', 'DumpSegResults', 'ResumeError', 'UsageError', 'WholeCheckpointHook', 'WholeFileBackend',
-    'add_common_arguments', 'add_depth_argument', 'backbone_of', 'build_runner', 'check_checkpoint',
+    'add_common_arguments', 'add_depth_argument', 'backbone_of', 'build_runner', 'check_checkpoint', 'check_folder',
     'checkpoint_folder', 'end_processes', 'full_type', 'grow_checkpoint', 'is_whole', 'last_whole_checkpoint',
     'library_of', 'load_config', 'name_endings', 'name_missing_files', 'one_line_errors',
     'one_run', 'read_config', 'remove_temporary', 'require', 'use_depth', 'whole_file', 'whole_folder'

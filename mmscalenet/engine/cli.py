@@ -21,8 +21,8 @@ def add_common_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--work-dir', help='folder of logs and checkpoints; ./work_dirs/CONFIG_NAME if neither this '
                         'nor the config names one')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction, help='settings that override the config\'s, '
-                        'as key=value; a list is written key="[a,b]" or key=a,b, nested ones key="[(a,b),(c,d)]", '
-                        'without blanks')
+                        'as key=value; a list is written key="[a,b]" or key=a,b, nested ones key="[(a,b),(c,d)]"; '
+                        'blanks in a value are dropped')
     parser.add_argument('--launcher', choices=['none', 'pytorch', 'slurm', 'mpi'], default='none',
                         help='what started the processes; the dist_*.sh and slurm_*.sh scripts set it')
     parser.add_argument('--local_rank', '--local-rank', type=int, default=0, help=argparse.SUPPRESS)

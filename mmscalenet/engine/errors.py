@@ -36,6 +36,8 @@ def _name_scope(error: KeyError) -> None:
 def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
     """Make ``main`` end with one line on stderr and exit code 2 at a :class:`UsageError`; others keep their traceback.
 
+    Likewise where a file that the user named cannot be written.
+
     Of several processes on a machine the first one speaks. The others wait before they do, and so are only heard when
     the error is theirs alone: the launcher ends all of them as soon as one has ended.
     """
@@ -48,6 +50,11 @@ def one_line_errors(main: Callable[[], None]) -> Callable[[], None]:
             except KeyError as error:
                 _name_scope(error)
                 raise
+            except OSError as error:
+                if not hasattr(error, 'unwritten'):
+                    raise
+                raise UsageError(f'"{error.unwritten}" cannot be written: {error.strerror}. Name another place.') \
+                    from error
         except UsageError as error:
             if int(os.environ.get('LOCAL_RANK', 0)) > 0:
                 time.sleep(20)  # on a machine with more to do, the first can be that late

@@ -1,4 +1,5 @@
 """Files that appear under their final name only when they are whole."""
+import errno
 import os
 import re
 import tempfile
@@ -16,14 +17,28 @@ TEMPORARY = re.compile(r'\..+\.\d+\.tmp')
 
 
 @contextmanager
+def _in_writing(path: Path) -> Iterator[None]:
+    """Note on the system's errors that they came of writing ``path``; :func:`.one_line_errors` makes lines of them."""
+    try:
+        yield
+    except OSError as error:
+        error.unwritten = str(path)
+        raise
+
+
+@contextmanager
 def whole_file(path: str | Path) -> Iterator[Path]:
     """Give a temporary path in the folder of ``path``; what was written there gets its final name at the end.
 
     Bytes reach the disk before the name does, so neither a killed process nor a power cut leaves half a file.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+    with _in_writing(path):
+        if path.is_dir():  # or it would show at the end
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.touch()
     try:
         yield temporary
         with open(temporary, 'rb') as file:
@@ -32,6 +47,8 @@ def whole_file(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         if error.errno is not None:  # of a disk that is full the system names no file
             error.filename = error.filename or str(path)
+        if str(error.filename) in (str(path), str(temporary)):
+            error.unwritten = str(path)
         raise
     finally:
         temporary.unlink(missing_ok=True)
@@ -44,8 +61,10 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
     Paths in its files that are relative to it are right before it has its name.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent) as folder:
+    with _in_writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = tempfile.TemporaryDirectory(prefix=f'.{path.name}.', dir=path.parent)
+    with temporary as folder:
         yield Path(folder)
         for file in Path(folder).iterdir():
             with open(file, 'rb') as content:
@@ -53,6 +72,31 @@ def whole_folder(path: str | Path) -> Iterator[Path]:
         os.chmod(folder, 0o755)  # a temporary one is its owner's alone
         os.rename(folder, path)
         os.mkdir(folder)  # for the context to remove
+
+
+@contextmanager
+def made_in(folder: str | Path, what: str, option: str) -> Iterator[None]:
+    """Turn an error of the system, met where something is made in a folder that the user named, into a line.
+
+    Raises:
+        UsageError: Names ``what`` is meant, the folder, the reason and the ``option``.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f'nothing can be written into the {what} "{folder}" ({error.strerror}): name another one with '
+                         f'{option}.') from error
+
+
+def check_folder(folder: str | Path, what: str, option: str) -> None:
+    """See, before work begins, that something can be written into a folder; it is made if it is not there.
+
+    Raises:
+        UsageError: As :func:`made_in`.
+    """
+    with made_in(folder, what, option):
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
 
 
 class WholeFileBackend(LocalBackend):

@@ -52,6 +52,8 @@ def name_missing_files(cfg: Config) -> Iterator[None]:
 
 def _explain(error: BaseException, cfg: Config) -> str | None:
     for link in _chain(error):
+        if hasattr(link, 'unwritten'):
+            return None
         if isinstance(link, URLError):
             return _download_hint(link, str(error), cfg)
         if isinstance(link, (FileNotFoundError, NotADirectoryError)):

@@ -1,4 +1,5 @@
 """Options of tools/test.py that each task library wants said in its own way."""
+import os
 from copy import deepcopy
 
 from mmengine.config import Config, ConfigDict
@@ -6,6 +7,7 @@ from mmengine.evaluator import DumpResults
 
 from .cli import datasets, full_type
 from .errors import UsageError
+from .files import check_folder
 from .metrics import DumpSegResults
 
 
@@ -60,6 +62,19 @@ def use_tta(cfg: Config, shown: bool = False) -> None:
     cfg.model = ConfigDict(**cfg.tta_model, module=cfg.model)
     for part in parts:
         part.pipeline = cfg.tta_pipeline
+
+
+def check_results(path: str) -> None:
+    """See, before the test, that the predictions can be written to ``path``.
+
+    Raises:
+        UsageError: If they cannot.
+    """
+    if not path.endswith(('.pkl', '.pickle')):
+        raise UsageError(f'--out "{path}": the name must end in .pkl or .pickle.')
+    if os.path.isdir(path):
+        raise UsageError(f'--out "{path}" is a folder: name a file.')
+    check_folder(os.path.dirname(path) or '.', 'folder', '--out')
 
 
 def results_dumper(cfg: Config, path: str) -> DumpResults:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .distributed import rank_in
 from .errors import UsageError
+from .files import made_in
 
 
 @contextmanager
@@ -28,12 +29,9 @@ def one_run(work_dir: str, launcher: str = 'none') -> Iterator[None]:
         yield
         return
     path = Path(work_dir) / '.running'
-    try:
+    with made_in(work_dir, 'work directory', '--work-dir'):
         path.parent.mkdir(parents=True, exist_ok=True)
         file = open(path, 'a+')  # noqa: SIM115  open as long as the run goes on
-    except OSError as error:
-        raise UsageError(f'nothing can be written into the work directory "{work_dir}" ({error.strerror}): name '
-                         'another one with --work-dir.') from error
     with file:
         try:
             # lockf, not flock: that one would also be held by the workers of a loader whose run was killed

@@ -126,6 +126,13 @@ def test_rows_of_one_type(tmp_path):
     assert other.returncode == 2 and 'holds results of --type ScaleNet. Give the same types' in other.stderr
 
 
+def test_a_config_that_is_passed_over_is_named(tmp_path):
+    config = tmp_path / 'resnet.py'
+    config.write_text("model = dict(type='mmpretrain.ImageClassifier', backbone=dict(type='mmpretrain.ResNet'))")
+    run = check(config, '--out', tmp_path / 'table.md')
+    assert run.returncode == 2 and f'{config}  passed over: no part of its model can become ScaleNet' in run.stdout
+
+
 def test_results_of_other_versions_are_not_overwritten(tmp_path):
     cache = tmp_path / 'table.json'
     cache.write_text(json.dumps(dict(versions=dict(torch='0.1'), results={})))

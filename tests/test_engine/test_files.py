@@ -1,4 +1,5 @@
 """Files under their final name are whole."""
+import errno
 import io
 
 import pytest
@@ -36,6 +37,23 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path):
         temporary.write_text('half')
         raise ValueError
     assert path.read_text() == 'old' and list(tmp_path.iterdir()) == [path]
+
+
+def test_errors_of_writing_are_told_from_others(tmp_path):
+    (tmp_path / 'file').touch()
+    with pytest.raises(OSError) as error, whole_file(tmp_path / 'file/inside'):
+        pass
+    assert error.value.unwritten == str(tmp_path / 'file/inside')
+    with pytest.raises(OSError) as error, whole_file(tmp_path / 'new') as temporary:
+        open(temporary / 'inside', 'w')
+    assert not hasattr(error.value, 'unwritten')
+    with pytest.raises(OSError) as error, whole_file(tmp_path / 'new') as temporary:
+        raise OSError(errno.ENOSPC, 'No space left on device', temporary)
+    assert error.value.unwritten == str(tmp_path / 'new')
+    with pytest.raises(OSError) as error, whole_file(tmp_path / 'new'):
+        open(tmp_path / 'nowhere')
+    assert not hasattr(error.value, 'unwritten')
+    assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
 def test_remove_temporary(tmp_path):

@@ -221,6 +221,12 @@ def main() -> None:
             raise UsageError(f'config "{path}" does not exist.')
     os.environ['HF_HUB_OFFLINE'] = '1'  # for the workers: nothing is downloaded
     rows = walk(args)
+    for path in args.configs:
+        if not any(key.endswith(f' {path}') for key in rows):
+            print(f'{path}  passed over: no part of its model can become {" or ".join(args.type)}, or one is that '
+                  'already')
+    if args.configs and not rows:
+        raise UsageError('none of these configs can be tried.')
     print('\n'.join(totals(split(rows)[0])))
     print(f'wrote {args.out}')
     sys.exit(any(row['after'] for row in rows.values() if not row['before']))
