@@ -17,6 +17,7 @@ def run_doctor(path: Path) -> subprocess.CompletedProcess:
     return subprocess.run(command, cwd=path, env=env, capture_output=True, text=True)
 
 
+@pytest.mark.slow  # a dozen processes that import all
 def test_whole_environment(tmp_path):
     result = run_doctor(tmp_path)
     assert result.returncode == 0, result.stdout + result.stderr

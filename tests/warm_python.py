@@ -85,7 +85,7 @@ def run(connection: socket.socket) -> None:
         execute([arg for arg in argv if arg != '-u'])
         code = 0
     except SystemExit as end:
-        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+        code = int(end.code) if isinstance(end.code, int) else int(end.code is not None)
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
     except BaseException:

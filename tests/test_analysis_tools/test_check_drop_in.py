@@ -1,8 +1,8 @@
 """tools/analysis_tools/check_drop_in.py, run as people run it."""
 import json
-import os
 import subprocess
-import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -44,13 +44,13 @@ class ByNumberOfParameters(DefaultOptimWrapperConstructor):
 """
 
 
-def check(*arguments: object) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, SCRIPT, *map(str, arguments)], cwd=ROOT, capture_output=True, text=True,
-                          env={**os.environ, 'OMP_NUM_THREADS': '1'})
+@pytest.fixture
+def check(shell) -> Callable[..., subprocess.CompletedProcess]:
+    return partial(shell, 'python', SCRIPT)
 
 
 @pytest.mark.slow
-def test_shipped_configs_run_before_and_after(tmp_path):
+def test_shipped_configs_run_before_and_after(check, tmp_path):
     out = tmp_path / 'table.md'
     pattern = '^(' + '|'.join(key.split()[1] for key in SHIPPED) + ')$'
     run = check('--filter', pattern, '--out', out)
@@ -66,53 +66,41 @@ def test_shipped_configs_run_before_and_after(tmp_path):
     assert '| all |  | 9 | 9 | 9 |' in out.read_text()
 
 
-def test_what_fails_is_shown(tmp_path):
-    wanted = {
-        (2, 2, 2, 2, 4): ('whole model', 'yes', 'yes'),
-        # runs, but cannot be expanded
-        (2, 2, 3, 2, 4): ('whole model', 'yes', 'ValueError: stages.2.blocks: layer_map=[0, 1, 2, 0, 1, 2]'),
-        # does not run unchanged either
-        (2, 2, 2, 2, 5): ('backbone alone', 'RuntimeError: shape', 'not tried'),
-    }
-    configs, out = [tmp_path / f'config_{i}.py' for i in range(len(wanted))], tmp_path / 'table.md'
-    for config, (*depths, heads) in zip(configs, wanted, strict=True):
-        config.write_text(CLASSIFIER.format(depths=depths, heads=heads))
-    run = check(*configs, '--out', out)
-    assert run.returncode == 1, run.stderr  # for the second
-    table = out.read_text()
-    assert '| all |  | 3 | 2 | 1 |' in table
-    for config, cells in zip(configs, wanted.values(), strict=True):
-        row = next(line for line in table.splitlines() if f'| {config} |' in line)
-        for cell, start in zip(row.split(' | ')[3:6], cells, strict=True):
-            assert cell.startswith(start), row
-
-
-def test_optimizers_are_compared(tmp_path):
+def test_what_fails_is_shown(check, tmp_path):
     (tmp_path / 'by_number_of_parameters.py').write_text(BY_NUMBER_OF_PARAMETERS)
-    wanted = {
-        "dict(optimizer=dict(type='SGD', lr=0.1, weight_decay=0.1), paramwise_cfg=dict(norm_decay_mult=0.))": (
-            'yes', ''),
-        "dict(optimizer=dict(type='SGD', lr=0.1), paramwise_cfg=dict(any=1), constructor='ByNumberOfParameters')": (
-            'the optimizer gives 121 of 121 parameters of the base another learning rate', ''),
-        "dict(optimizer=dict(type='NoSuchOptimizer', lr=0.1))": (
-            'yes', 'Its optimizer cannot be built before either: TypeError'),
-    }
+    sgd, right = "type='SGD', lr=0.1, weight_decay=0.1", (2, 2, 2, 2, 4)
+    wanted = [  # depths and heads, the optimizer, and what is said of it
+        (right, '', 'whole model', 'yes', 'yes', ''),
+        # runs, but cannot be expanded
+        ((2, 2, 3, 2, 4), '', 'whole model', 'yes', 'ValueError: stages.2.blocks: layer_map=[0, 1, 2, 0, 1, 2]', ''),
+        # does not run unchanged either
+        ((2, 2, 2, 2, 5), '', 'backbone alone', 'RuntimeError: shape', 'not tried', ''),
+        (right, f'optimizer=dict({sgd}), paramwise_cfg=dict(norm_decay_mult=0.)', 'whole model', 'yes', 'yes', ''),
+        (right, f"optimizer=dict({sgd}), paramwise_cfg=dict(any=1), constructor='ByNumberOfParameters'", 'whole model',
+         'yes', 'the optimizer gives 121 of 121 parameters of the base another learning rate', ''),
+        (right, "optimizer=dict(type='NoSuchOptimizer')", 'whole model', 'yes', 'yes',
+         'Its optimizer cannot be built before either: TypeError'),
+    ]
     configs, out = [tmp_path / f'config_{i}.py' for i in range(len(wanted))], tmp_path / 'table.md'
-    for config, optim_wrapper in zip(configs, wanted, strict=True):
-        config.write_text(CLASSIFIER.format(depths=(2, 2, 2, 2), heads=4) + f"""
+    for config, ((*depths, heads), optim_wrapper, *_) in zip(configs, wanted, strict=True):
+        config.write_text(CLASSIFIER.format(depths=depths, heads=heads) + f"""
 import sys
 sys.path.append('{tmp_path}')
 custom_imports = dict(imports=['by_number_of_parameters'])
-optim_wrapper = {optim_wrapper}
+optim_wrapper = dict({optim_wrapper})
 """)
     run = check(*configs, '--out', out)
-    assert run.returncode == 1, run.stderr  # for the second
-    for config, (after, note) in zip(configs, wanted.values(), strict=True):
-        row = next(line for line in out.read_text().splitlines() if f'| {config} |' in line).split(' | ')
-        assert row[3:5] == ['whole model', 'yes'] and row[5].startswith(after) and row[7].startswith(note), row
+    assert run.returncode == 1, run.stderr  # for the second and the fifth
+    table = out.read_text()
+    assert '| all |  | 6 | 5 | 3 |' in table
+    for config, (_, _, *cells, note) in zip(configs, wanted, strict=True):
+        row = next(line for line in table.splitlines() if f'| {config} |' in line).split(' | ')
+        for cell, start in zip(row[3:6], cells, strict=True):
+            assert cell.startswith(start), row
+        assert row[7].startswith(note), row
 
 
-def test_rows_of_one_type(tmp_path):
+def test_rows_of_one_type(check, tmp_path):
     """And what is refused is said. Nothing is run here."""
     swin, tnt, out = tmp_path / 'swin.py', tmp_path / 'tnt.py', tmp_path / 'table.md'
     swin.write_text(CLASSIFIER.format(depths=(2, 2, 2, 2), heads=4))
@@ -126,14 +114,14 @@ def test_rows_of_one_type(tmp_path):
     assert other.returncode == 2 and 'holds results of --type ScaleNet. Give the same types' in other.stderr
 
 
-def test_a_config_that_is_passed_over_is_named(tmp_path):
+def test_a_config_that_is_passed_over_is_named(check, tmp_path):
     config = tmp_path / 'resnet.py'
     config.write_text("model = dict(type='mmpretrain.ImageClassifier', backbone=dict(type='mmpretrain.ResNet'))")
     run = check(config, '--out', tmp_path / 'table.md')
     assert run.returncode == 2 and f'{config}  passed over: no part of its model can become ScaleNet' in run.stdout
 
 
-def test_results_of_other_versions_are_not_overwritten(tmp_path):
+def test_results_of_other_versions_are_not_overwritten(check, tmp_path):
     cache = tmp_path / 'table.json'
     cache.write_text(json.dumps(dict(versions=dict(torch='0.1'), results={})))
     run = check('--filter', 'deit', '--out', tmp_path / 'table.md')

@@ -30,6 +30,7 @@ def test_growth_is_relative_to_the_base():
     assert growth(records, 'DeiT-T', LIGHT_KIND, 'seconds') == {}
 
 
+@pytest.mark.slow
 def test_lines_and_picture(monkeypatch, tmp_path):
     """What docs/results shows, of the smallest net in its own command."""
     monkeypatch.setattr(cost_growth, 'SCALES', (1, 2))

@@ -116,7 +116,7 @@ def test_memory_grows_with_depth():
 
 
 @pytest.mark.parametrize('library, config, depth', [
-    ('mmdet', 'mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py', [2, 2, 6, 2]),
+    pytest.param('mmdet', 'mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py', [2, 2, 6, 2], marks=pytest.mark.slow),
     ('mmseg', 'swin-tiny-patch4-window7-in1k-pre_upernet_8xb2-160k_ade20k-512x512.py', [2, 2, 6, 2]),
 ])
 def test_other_libraries(library, config, depth):

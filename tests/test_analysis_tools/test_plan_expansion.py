@@ -120,7 +120,8 @@ def test_detector(plan, det_fields, write_config):
 
 
 @pytest.mark.parametrize('library, config, start', [
-    ('mmdet', 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py', "type='mmscalenet.ScaleNetSwin', scale=[1, 1, 4/3, 1], "),
+    pytest.param('mmdet', 'swin/mask-rcnn_swin-t-p4-w7_fpn_1x_coco.py',
+                 "type='mmscalenet.ScaleNetSwin', scale=[1, 1, 4/3, 1], ", marks=pytest.mark.slow),
     ('mmpretrain', 'deit/deit-tiny-distilled_4xb256_in1k.py', "type='mmscalenet.ScaleNetDeiT', "
      "base='mmpretrain.DistilledVisionTransformer', scale=4/3, "),
     ('mmseg', 'vit/vit_deit-s16_upernet_8xb2-80k_ade20k-512x512.py', "type='mmscalenet.ScaleNetDeiT', scale=4/3, "),

@@ -1,6 +1,8 @@
 """Every config under configs/: it builds, trains real steps at reduced size, and is what its name says."""
+import copy
 import inspect
 import re
+from functools import cache
 from pathlib import Path
 
 import mmpretrain
@@ -29,8 +31,13 @@ DENSE = [name for name in CONFIGS if name.startswith(('mask_rcnn', 'upernet'))]
 SHRINK = 8
 
 
+@cache
+def read(name: str) -> Config:
+    return Config.fromfile(ROOT / name)
+
+
 def load(name: str) -> Config:
-    cfg = Config.fromfile(ROOT / name)
+    cfg = copy.deepcopy(read(name))
     init_default_scope(cfg.default_scope)
     return cfg
 

@@ -1,7 +1,6 @@
 """--depth of the tools other than test.py (that: tests/test_engine/test_depth_hook.py)."""
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -78,7 +77,7 @@ def test_benchmark_config(cells):
 
 
 def test_where_there_is_nothing_to_change(shell):
-    result = shell(sys.executable, ANALYSIS / 'get_flops.py', ROOT / 'configs/fashion/deit-mini_9e_fashion-mnist.py',
+    result = shell('python', ANALYSIS / 'get_flops.py', ROOT / 'configs/fashion/deit-mini_9e_fashion-mnist.py',
                    '--depth', 4)
     assert result.returncode == 2 and 'error: --depth needs a config with a ScaleNet backbone' in result.stderr
 
@@ -88,7 +87,7 @@ def test_where_depth_is_the_parents(shell, tmp_path):
     config.write_text("model = dict(type='ImageClassifier', backbone=dict(type='mmscalenet.ScaleNet', scale=2, "
                       "base='mmpretrain.XCiT', patch_size=8, depth=2, embed_dims=16, num_heads=2))\n"
                       "default_scope = 'mmpretrain'\ncustom_imports = dict(imports=['mmscalenet'])\n")
-    result = shell(sys.executable, ANALYSIS / 'get_flops.py', config, '--depth', 4)
+    result = shell('python', ANALYSIS / 'get_flops.py', config, '--depth', 4)
     assert result.returncode == 2 and "--depth is not for a config with base='mmpretrain.XCiT'" in result.stderr
     cfg = Config.fromfile(config)
     let_depth_change(cfg)
