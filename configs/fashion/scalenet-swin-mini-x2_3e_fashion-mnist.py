@@ -1,3 +1,4 @@
+# Expected: accuracy/top1 86.06 +- 1
 _base_ = './swin-mini_9e_fashion-mnist.py'
 
 # what tools/train.py leaves of the base

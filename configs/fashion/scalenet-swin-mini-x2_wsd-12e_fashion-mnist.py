@@ -1,4 +1,5 @@
 # The base for 8 epochs, then grown to twice its depth, all at a constant learning rate that decays from epoch 9 on.
+# Expected: accuracy/top1 87.60 +- 1
 _base_ = [
     '../_base_/models/swin_mini.py',
     '../_base_/datasets/fashion_mnist.py',

@@ -1,3 +1,4 @@
+# Expected: accuracy/top1 85.27 +- 1
 _base_ = [
     '../_base_/models/swin_mini.py',
     '../_base_/datasets/fashion_mnist.py',
