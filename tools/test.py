@@ -40,7 +40,6 @@ def main() -> None:
     require(cfg, 'model', 'test_dataloader', 'test_cfg', 'test_evaluator')
     cfg.load_from, cfg.resume = args.checkpoint, False
     use_depth(cfg, args.depth)
-    check_folder(cfg.work_dir, 'work directory', '--work-dir')
     if args.out:
         check_results(args.out)
     if args.show_dir:
@@ -51,6 +50,7 @@ def main() -> None:
         show_results(cfg, os.path.abspath(args.show_dir))
     if args.tta:
         use_tta(cfg, shown=bool(args.show_dir))
+    check_folder(cfg.work_dir, 'work directory', '--work-dir')
     with name_missing_files(cfg):
         runner = build_runner(cfg, testing=True)
         if args.out:

@@ -48,8 +48,8 @@ training only, at full width, where the model pretrains (a ViT of more than 12 l
 where the config does not run unchanged either, as it needs e.g. a package or a download that is missing (the remark
 says which). Refused: the backbone cannot be expanded (the remark says why) and was not tried. Mended: GroundingDINO
 of mmdet 3.5.1 does not run, as `ref_point_head` of its decoder has the wrong width; here it has the right one,
-before and after. Except of a backbone alone, the optimizer of the config was built, too, and every parameter of the
-base has the learning rate and the weight decay that it had before.'''
+before and after. Except of a backbone alone, the optimizer of the config was built, too: each parameter of the base
+has to have the learning rate and the weight decay that it had before.'''
 
 
 def config_folder(library: str) -> Path:
