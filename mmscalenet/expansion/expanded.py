@@ -141,7 +141,7 @@ class Expanded(Bound):
         """Depth of a parameter for layer-wise learning-rate decay.
 
         A block has its own depth in the base, however often it runs. What a position owns has the depth of the block
-        at the same relative depth.
+        at the same relative depth. Of ConvNeXt the parent's count is taken, which makes one depth of several blocks.
 
         Args:
             param_name (str): Name of the parameter.
@@ -151,6 +151,10 @@ class Expanded(Bound):
             tuple[int, int]: Depth (0: stem, last: whatever follows the blocks) and the number of depths.
         """
         lists = position_lists(self)
+        if 'ConvNeXt' in {cls.__name__ for cls in type(self).__mro__}:
+            inside = param_name.startswith(prefix)
+            name = prefix + _name_in_base(param_name[len(prefix):], lists) if inside else param_name
+            return super().get_layer_depth(name, prefix)
         total = sum(positions.num_blocks for positions in lists.values()) + 2
         if not param_name.startswith(prefix):
             return total - 1, total
@@ -192,6 +196,15 @@ class Expanded(Bound):
 
 def _runnable(backbone: nn.Module) -> dict[str, list[int]]:
     return {name: list(positions.runnable) for name, positions in position_lists(backbone).items()}
+
+
+def _name_in_base(name: str, lists: dict[str, PositionList]) -> str:
+    """A parameter's name; of what a position owns or a copy that of the base's block at the same relative depth."""
+    for start, positions in lists.items():
+        if name.startswith(f'{start}.') and (name.startswith(f'{start}.positions.') or not positions.share):
+            number, *rest = name.removeprefix(f'{start}.').removeprefix('positions.').split('.')
+            return '.'.join([start, str(block_at(int(number), positions.num_base, len(positions.layer_map))), *rest])
+    return name
 
 
 def _depth_between(backbone: nn.Module, name: str, lists: dict[str, PositionList], last: int) -> int:

@@ -9,6 +9,7 @@ from mmengine.analysis import get_model_complexity_info
 from mmpretrain.models import (
     TNT,
     BEiTPretrainViT,
+    ConvNeXt,
     EfficientFormer,
     MixMIMTransformer,
     MobileViT,
@@ -227,7 +228,7 @@ def test_copies_and_pickles_compute_the_same(name):
     assert_equal(outputs_of(unshared, name), outputs_of(shared, name))
 
 
-@every_family
+@pytest.mark.parametrize('name', [name for name in FAMILIES if 'convnext' not in name])
 def test_layer_decay_counts_blocks_in_order(name):
     model = grown(name)
     depths = {key: model.get_layer_depth(key) for key, _ in model.named_parameters()}
@@ -245,6 +246,27 @@ def test_layer_decay_counts_blocks_in_order(name):
         stems = [key for key in between if key.startswith(('downsample_layers.1.', 'patch_embeds.1.', 'patch_embed2.',
                                                           'network.1.', 'layers.1.0.', 'stages.0.downsample.'))]
         assert {depths[key][0] for key in stems} <= {second}
+
+
+@pytest.mark.parametrize('share', [True, False])
+@pytest.mark.parametrize('depths', [[3, 3, 9, 3], [3, 3, 27, 3]])
+def test_layer_decay_of_convnext_is_its_own(share, depths):
+    """That of tiny, and of small, which makes one depth of three blocks of the third stage."""
+    base = ConvNeXt(arch=dict(depths=depths, channels=[4, 8, 16, 32]))
+    model = mmscalenet.expand(copy.deepcopy(base), layer_map='interleaved', share=share)
+    names, prefix = {name for name, _ in model.named_parameters()}, 'backbone.'
+    for key in [key for key, _ in base.named_parameters()]:
+        expected = base.get_layer_depth(f'{prefix}{key}', prefix)
+        copies = {key}
+        if not share and key.startswith('stages.'):
+            _, stage, number, *rest = key.split('.')
+            copies = {'.'.join(['stages', stage, str(2 * int(number) + i), *rest]) for i in (0, 1)}
+        assert copies <= names
+        assert {model.get_layer_depth(f'{prefix}{name}', prefix) for name in copies} == {expected}, key
+    for name in [name for name in names if '.positions.' in name]:  # 2 i and 2 i + 1 run block i
+        _, stage, _, number, *_ = name.split('.')
+        assert model.get_layer_depth(name) == base.get_layer_depth(f'stages.{stage}.{int(number) // 2}.gamma'), name
+    assert model.get_layer_depth('head.weight', prefix) == base.get_layer_depth('head.weight', prefix)
 
 
 @pytest.mark.parametrize('name', [
