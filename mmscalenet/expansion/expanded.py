@@ -34,6 +34,15 @@ def _lists_in(module: nn.Module, prefix: str = '') -> Iterator[tuple[str, Positi
             yield from _lists_in(child, f'{prefix}{name}.')
 
 
+def name_in_base(name: str, lists: dict[str, PositionList]) -> str:
+    """A parameter's name; of what a position owns or a copy that of the base's block at the same relative depth."""
+    for start, positions in lists.items():
+        if name.startswith(f'{start}.') and (name.startswith(f'{start}.positions.') or not positions.share):
+            number, *rest = name.removeprefix(f'{start}.').removeprefix('positions.').split('.')
+            return '.'.join([start, str(block_at(int(number), positions.num_base, len(positions.layer_map))), *rest])
+    return name
+
+
 class Expanded(Bound):
     """Mixed into the class of a backbone that ``expand`` has expanded."""
 
@@ -153,7 +162,7 @@ class Expanded(Bound):
         lists = position_lists(self)
         if 'ConvNeXt' in {cls.__name__ for cls in type(self).__mro__}:
             inside = param_name.startswith(prefix)
-            name = prefix + _name_in_base(param_name[len(prefix):], lists) if inside else param_name
+            name = prefix + name_in_base(param_name[len(prefix):], lists) if inside else param_name
             return super().get_layer_depth(name, prefix)
         total = sum(positions.num_blocks for positions in lists.values()) + 2
         if not param_name.startswith(prefix):
@@ -196,15 +205,6 @@ class Expanded(Bound):
 
 def _runnable(backbone: nn.Module) -> dict[str, list[int]]:
     return {name: list(positions.runnable) for name, positions in position_lists(backbone).items()}
-
-
-def _name_in_base(name: str, lists: dict[str, PositionList]) -> str:
-    """A parameter's name; of what a position owns or a copy that of the base's block at the same relative depth."""
-    for start, positions in lists.items():
-        if name.startswith(f'{start}.') and (name.startswith(f'{start}.positions.') or not positions.share):
-            number, *rest = name.removeprefix(f'{start}.').removeprefix('positions.').split('.')
-            return '.'.join([start, str(block_at(int(number), positions.num_base, len(positions.layer_map))), *rest])
-    return name
 
 
 def _depth_between(backbone: nn.Module, name: str, lists: dict[str, PositionList], last: int) -> int:

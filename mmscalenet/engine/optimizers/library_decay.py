@@ -6,7 +6,7 @@ from mmengine.config import Config
 from torch import nn
 
 from mmscalenet.expansion import Expanded, position_lists
-from mmscalenet.expansion.layer_map import block_at
+from mmscalenet.expansion.expanded import name_in_base
 
 NAMES = ('LearningRateDecayOptimizerConstructor', 'LayerDecayOptimizerConstructor')
 
@@ -29,17 +29,10 @@ class _Renamed:
         self.model, self.backbone = model, model.backbone
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
-        lists = {f'backbone.{name}.': positions for name, positions in position_lists(self.backbone).items()}
+        lists = position_lists(self.backbone)
         for name, parameter in self.model.named_parameters():
-            start = next(filter(name.startswith, lists), None)
-            if start is not None:
-                positions = lists[start]
-                first, *rest = name.removeprefix(start).split('.')
-                if first == 'positions' or not positions.share:
-                    number = rest.pop(0) if first == 'positions' else first
-                    first = str(block_at(int(number), positions.num_base, len(positions.layer_map)))
-                name = '.'.join([f'{start}{first}', *rest])
-            yield name, parameter
+            part, _, rest = name.partition('.')
+            yield f'backbone.{name_in_base(rest, lists)}' if part == 'backbone' else name, parameter
 
 
 def let_libraries_count_positions(cfg: Config) -> None:
