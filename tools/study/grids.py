@@ -35,6 +35,7 @@ GRIDS |= {
     't2_deit_elastic': _every_seed(later.elastic, 'deit', range(3)),
     't2_deit_dials': _every_seed(later.dials, 'deit', range(3)),
     't2_deit_when': _every_seed(later.when, 'deit', range(3)),
+    't2_deit_tricks': _every_seed(later.same_tricks, 'deit', range(3)),
     't2_mask_rcnn': _every_seed(later.dense, 'mask_rcnn', range(2)),
     't2_upernet': _every_seed(later.dense, 'upernet', range(2)),
     'demo': _every_seed(later.demo, 'deit', range(1)),

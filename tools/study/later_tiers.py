@@ -2,6 +2,7 @@
 from dataclasses import replace
 
 from arms import (
+    EMA,
     FORK,
     GATED,
     HALF,
@@ -93,6 +94,21 @@ def when(family: str, seed: int) -> list[Run]:
             finished, arms.fork('base, restarted', {}, **again),
             *(arms.fork(f'{way}, restarted', options, opponent='base, restarted', **again)
               for way, options in ways.items())]
+
+
+def same_tricks(family: str, seed: int) -> list[Run]:
+    """Whether it pays at other learning rates of the whole run and with averaged weights; at x1 as they are: ``when``.
+    """
+    arms, part = _half(f't2_{family}_tricks', family, seed)
+    ways = {'shared': SHARED, 'stacked': STACKED}
+    runs = [arms.base, arms.fork('base, EMA', EMA, at=FORK / 2, **part),
+            *(arms.fork(f'{way}, EMA', options | EMA, at=FORK / 2, **part, opponent='base, EMA')
+              for way, options in ways.items())]
+    for lr in (0.5, 2):
+        base = arms.scratch(f'base, lr x{lr:g}', {}, lr=lr, **part)
+        runs += [base, *(arms.fork(f'{way}, lr x{lr:g}', options, lr=lr, parent=base, at=FORK / 2, **part,
+                                   opponent=base.arm) for way, options in ways.items())]
+    return runs
 
 
 def _half(grid: str, family: str, seed: int) -> tuple[Arms, dict[str, float]]:
