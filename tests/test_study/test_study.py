@@ -19,6 +19,7 @@ import compare  # noqa: E402
 import lines  # noqa: E402
 import report  # noqa: E402
 from grids import GRIDS  # noqa: E402
+from run import Study  # noqa: E402
 from tiny_study import tiny_grid  # noqa: E402
 from training import Training  # noqa: E402
 
@@ -183,6 +184,27 @@ def test_a_torn_line_is_passed_over(tmp_path, capsys):
     lines.append(path, dict(arm='c', seed=1))
     assert [record['arm'] for record in lines.read(path)] == ['a', 'c']
     assert 'lines.jsonl:2 is no whole line' in capsys.readouterr().out
+
+
+def test_arms_of_one_seed_leave_one_trunk(tmp_path, capsys):
+    """A trunk whose checkpoint was lost and that comes to other weights than its line's is not grown from."""
+    base, again = tiny_grid(str(write_inputs(tmp_path)))[:2]
+    folder = tmp_path / 'work/tiny/base_s3'
+    folder.mkdir(parents=True)
+    (folder / 'digest').write_text(base.digest)
+    torch.save({}, folder / 'iter_50.pth')
+    points = [dict(step=step, top1=50., test_loss=loss) for step, loss in ((0, 2.3), (50, 1.5))]
+    line = dict(arm='base', seed=3, digest=base.digest, wall=1., curve=points, phases=[dict(train_flops=1)])
+    lines.append(tmp_path / 'lines/tiny.jsonl', line)
+    for loss, differs in ((1.5, False), (1.5000001, True)):
+        (folder / 'curve.jsonl').write_text(''.join(
+            json.dumps({'step': step, 'accuracy/top1': 50., 'cross_entropy': value}) + '\n'
+            for step, value in ((0, 2.3), (50, loss), (60, 9.))))
+        study = Study([again], tmp_path / 'work', tmp_path / 'data', tmp_path / 'lines')
+        assert study.has_other_weights(base) is differs
+    study.work(1)
+    assert study.failed == [again] and not (tmp_path / 'work/tiny/again_s3/train.log').exists()
+    assert 'base_s3 was trained again for it' in capsys.readouterr().out
 
 
 def test_progress_is_what_was_logged_last(tmp_path):

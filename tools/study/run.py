@@ -44,13 +44,14 @@ class Study:
 
     def __init__(self, runs: list[Run], work_dir: Path, data: Path, out: Path, say_every: float = 60.) -> None:
         self.work_dir, self.data, self.out, self.say_every = work_dir, data, out, say_every
-        known = [record for grid in {run.grid for run in runs} for record in lines.read(self.file(grid))]
-        self.digests = {record['digest'] for record in known}
-        self.seconds_per_flop = [record['wall'] / own_flops(record) for record in known]
+        #: By digest.
+        self.known = {record['digest']: record for grid in {name for run in runs for name in (run.grid, run.trunk_grid)}
+                      for record in lines.read(self.file(grid))}
+        self.seconds_per_flop = [record['wall'] / own_flops(record) for record in self.known.values()]
         self.parents = {run.parent.digest for run in runs if run.parent}
         self.waiting: list[Run] = []
         for run in runs:
-            if run.digest not in self.digests:
+            if run.digest not in self.known:
                 self.add(run)
         self.total, self.failed = len(self.waiting), []
         self.active: dict[str, Training] = {}
@@ -116,6 +117,12 @@ class Study:
 
     def train(self, training: Training) -> None:
         run, code = training.run, commit()  # which may change while a study goes on
+        if run.parent and self.has_other_weights(run.parent):
+            self.failed.append(run)
+            self.say(f'NOT RUN {run.name}: {run.parent.name} was trained again for it and came to other figures than '
+                     f'in {self.file(run.parent.grid)}, as on another processor. The arms of a seed are compared on '
+                     f'one trunk: take the lines of seed {run.seed} out of that file, and all are trained here.')
+            return
         training.start()
         if self.stopped:  # it came between
             training.process.terminate()
@@ -125,7 +132,7 @@ class Study:
             if time.time() - said > self.say_every:
                 said = time.time()
                 self.say_progress(training)
-        curve, new = training.curve(), run.digest not in self.digests
+        curve, new = training.curve(), run.digest not in self.known
         ended = not training.process.returncode and curve and curve[-1]['step'] == run.end
         tests = training.test() if ended and new and not self.stopped else []
         if self.stopped:
@@ -137,10 +144,16 @@ class Study:
         record = training.line(*code, tests)
         if new:  # else it was only needed once more for its checkpoints
             lines.append(self.file(run.grid), record)
-            self.digests.add(run.digest)
+            self.known[run.digest] = record
         training.tidy(keep=run.digest in self.parents or run.parent is None)
         self.seconds_per_flop.append(record['wall'] / own_flops(record))
         self.say(f'{run.name}: {in_words(record["curve"][-1])}, {record["wall"] / 60:.1f} min')
+
+    def has_other_weights(self, run: Run) -> bool:
+        """Whether what was trained here, maybe once more, differs from the run's line by any evaluation."""
+        recorded = {point['step']: point for point in self.known.get(run.digest, dict(curve=[]))['curve']}
+        return any(recorded[point['step']][key] != value for point in self.training(run).curve()
+                   if point['step'] in recorded for key, value in measured(point).items())
 
     def say_progress(self, training: Training) -> None:
         run, curve = training.run, training.curve()
