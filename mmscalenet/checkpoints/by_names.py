@@ -13,17 +13,13 @@ from mmscalenet.expansion.blocks import Split, kind_of
 
 from .errors import CheckpointError, one_line, some
 from .family_names import to_library
-from .formats import BUFFERS, HEADS, state_dict_in, unwrap
+from .formats import BUFFERS, HEADS, PRETRAINING, USUAL_PREFIXES, state_dict_in, unwrap
 from .layer_maps import check_layer_maps
 from .report import Report
 from .values import check_values
 
-#: Where files keep a backbone, first as it is alone.
-USUAL_PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
 #: Tables that a model makes by itself, and what counts the steps of a batch norm.
 _MADE = (*BUFFERS, 'relative_coords_table', 'num_batches_tracked', 'layer_map')
-#: What pretraining leaves beside a backbone.
-_PRETRAINING = r'mask_token$|decoder_'
 #: The norm of an output, which a model of other outputs does not have.
 _OUTPUT_NORM = r'norm(\d+)\.'
 #: Norms behind BEiT's blocks: one of all tokens, one of the mean of the patches, after which it has been fine-tuned.
@@ -76,7 +72,7 @@ def fit_by_names(backbone: nn.Module, checkpoint: Mapping, prefix: str | None) -
                   or re.match(_MEAN_NORM, key))
         (new if is_new else missing).append(key)
     left = [key for key in file if key not in model and key.rpartition('.')[2] not in _MADE]
-    beside = [key for key in left if re.match(f'{HEADS}|{_PRETRAINING}|{_OUTPUT_NORM}|{_LAST_NORM}|{_MEAN_NORM}', key)]
+    beside = [key for key in left if re.match(f'{HEADS}|{PRETRAINING}|{_OUTPUT_NORM}|{_LAST_NORM}|{_MEAN_NORM}', key)]
     left = [key for key in left if key not in beside]
     if missing or left:
         raise CheckpointError('. '.join([f'the file lacks {some(missing)}'] * bool(missing)

@@ -9,12 +9,10 @@ Sources:
     https://github.com/facebookresearch/dinov2 (names of timm's VisionTransformer, and register tokens)
     https://github.com/huggingface/transformers (see transformers_names.py)
 """
-import math
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import CheckpointError, some
@@ -26,6 +24,10 @@ WRAPPERS = ('state_dict', 'model', 'state_dict_ema', 'model_ema', 'ema_state_dic
 #: Recomputed by the model itself.
 BUFFERS = ('attn_mask', 'relative_position_index')
 HEADS = r'(head|head_dist|pre_logits|fc|pooler)\.'
+#: What pretraining by masked images (MAE, SimMIM, DINOv2, BEiT) leaves beside a backbone.
+PRETRAINING = r'mask_token$|decoder_|lm_head\.'
+#: Where files keep a backbone, first as it is alone.
+USUAL_PREFIXES = ('', 'backbone.', 'module.', 'module.backbone.')
 #: The one tensor by which a backbone is found.
 STEM = r'(?:^|\.)((?:patch_embed\.proj(?:ection)?|embeddings\.patch_embeddings\.projection)\.weight)$'
 
@@ -141,12 +143,12 @@ def find_backbone(names: Mapping, prefix: str | None = None) -> str:
                               f'with {some(key.split(".")[0] for key in names)}')
     if prefix:
         end = prefix.rstrip('.') + '.'
-        matching = [start for start in found if start == end or start.endswith(f'.{end}')]
+        matching = [end] if end in found else [start for start in found if start.endswith(f'.{end}')]
         if len(matching) != 1:
             raise CheckpointError(f'prefix={prefix!r} matches {len(matching) or "no"} backbone in it; allowed are '
                                   f'{some(map(repr, found))}')
         return matching[0]
-    for usual in ('', 'backbone.', 'module.', 'module.backbone.'):
+    for usual in USUAL_PREFIXES:
         if usual in found:
             return usual
     if len(found) > 1:
@@ -184,11 +186,11 @@ def _to_mmpretrain(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
         starts = has(r'layers\.\d+\.downsample\.') and not has(r'layers\.0\.downsample\.')
         return "timm's Swin" if starts else 'official Swin', _from_official_swin(state, starts)
     if has(r'blocks\.\d+\.'):
-        return 'official DeiT or timm ViT', _with_token_rows(rename(state, _OFFICIAL_VIT))
+        return 'official DeiT or timm ViT', rename(state, _OFFICIAL_VIT)
     if has(r'layers\.\d+\.attn\.attn\.in_proj_weight'):
         return 'ViT of mmseg', rename(state, _FROM_MMSEG_VIT)
     if has(r'layers\.\d+\.attn\.qkv\.'):
-        return 'ViT or DeiT of mmpretrain', _with_token_rows(state)
+        return 'ViT or DeiT of mmpretrain', state
     if is_of_transformers(state):
         return f'{"Swin" if has("encoder.layers.") else "ViT"} of transformers', _to_mmpretrain(to_official(state))[1]
     raise CheckpointError('neither a ViT nor a Swin of a known format; its names start with '
@@ -216,14 +218,3 @@ def _number_last_norm(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def _to_unfold_order(tensor: Tensor) -> Tensor:
     """(..., 4C): from four pixels column by column, channels innermost, to channels outermost, pixels row by row."""
     return tensor.unflatten(-1, (2, 2, -1)).movedim(-1, -3).transpose(-1, -2).flatten(-3).contiguous()
-
-
-def _with_token_rows(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """DeiT III has no rows of ``pos_embed`` for its tokens; zeros are the same."""
-    pos_embed, tokens = state.get('pos_embed'), ('cls_token' in state) + ('dist_token' in state)
-    if pos_embed is None or pos_embed.dim() != 3 or not tokens:
-        return state
-    rows = pos_embed.shape[1]
-    if math.isqrt(rows)**2 == rows and math.isqrt(rows - tokens)**2 != rows - tokens:
-        state['pos_embed'] = F.pad(pos_embed, (0, 0, tokens, 0))
-    return state

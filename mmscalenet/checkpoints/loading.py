@@ -11,12 +11,12 @@ from mmscalenet.expansion import position_lists
 
 from .by_names import fit_by_names, goes_by_names
 from .errors import CheckpointError, some
-from .formats import BUFFERS, Source, convert, is_swin, to_mmseg
+from .formats import BUFFERS, PRETRAINING, Source, convert, is_swin, to_mmseg
 from .growth_notes import is_before_growth
 from .layer_maps import check_layer_maps
 from .reading import read_checkpoint
 from .report import Report
-from .resizing import resize
+from .resizing import resize, with_token_rows
 from .values import check_values
 
 #: Name of a tensor -> the argument that makes room for it in the model, the one that makes the model do without it.
@@ -39,8 +39,6 @@ _ARGUMENTS = (
 #: Norms behind the blocks: a model need not have those of the file, and files lack those of other outputs.
 _FINAL_NORMS = r'(ln[12]|norm\d+)\.'
 _OUTPUT_NORMS = r'(ln2|norm\d+)\.'
-#: What pretraining by masked images (MAE, SimMIM, DINOv2) leaves beside the backbone.
-_PRETRAINING = r'mask_token$|decoder_'
 
 
 def load_pretrained(backbone: nn.Module, checkpoint: str | PathLike | Mapping, prefix: str | None = None,
@@ -113,7 +111,8 @@ def _fit(backbone: nn.Module, source: Source) -> tuple[dict[str, Tensor], Report
     for name in report.loaded:
         value, wanted = file[name], model[name]
         if value.shape != wanted.shape and (resized := resize(name, value, wanted, backbone)):
-            value, report.resized[name] = resized
+            value, note = resized
+            report.resized.update({name: note} if note else {})
         if value.shape != wanted.shape:
             wrong.append(f'{name} {tuple(value.shape)} in the file, {tuple(wanted.shape)} in the model')
         state[name] = value
@@ -139,10 +138,12 @@ def _check_family_and_width(model: Mapping[str, Tensor], file: Mapping[str, Tens
 def _drop_token(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     """The file without its class token for a model that was built without one, as for dense prediction."""
     names = ('cls_token', 'pos_embed')
-    if 'cls_token' in model or 'dist_token' in file or not all(name in file for name in names):
+    if 'cls_token' in model or 'dist_token' in file or not all(name in file and file[name].dim() == 3
+                                                               for name in names):
         return dict(file), []
     kept = {name: value for name, value in file.items() if name != 'cls_token'}
-    return {**kept, 'pos_embed': file['pos_embed'][:, 1:]}, ['cls_token']
+    patches = model['pos_embed'].shape[1] if 'pos_embed' in model else 0
+    return {**kept, 'pos_embed': with_token_rows(file['pos_embed'], 1, patches)[:, 1:]}, ['cls_token']
 
 
 def _match_blocks(backbone: nn.Module, model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -194,7 +195,7 @@ def _check_names(model: Mapping[str, Tensor], file: Mapping[str, Tensor]) -> tup
         else:
             missing.append(name)
     leftover = [name for name in file if name not in model]
-    ignored = [name for name in leftover if re.match(f'{_FINAL_NORMS}|{_PRETRAINING}', name)]
+    ignored = [name for name in leftover if re.match(f'{_FINAL_NORMS}|{PRETRAINING}', name)]
     leftover = [name for name in leftover if name not in ignored]
     if missing or leftover:
         raise CheckpointError('. '.join(

@@ -21,8 +21,8 @@ def resize(name: str, value: Tensor, wanted: Tensor, backbone: nn.Module) -> tup
         backbone (nn.Module): The model.
 
     Returns:
-        tuple[Tensor, str] | None: The resized tensor and a note for the report, or None if resizing does not make it
-        fit.
+        tuple[Tensor, str] | None: The resized tensor and a note for the report, '' if it has but got rows of zeros, or
+        None if resizing does not make it fit.
     """
     kind = name.rpartition('.')[2]
     if kind not in RESIZED or value.dim() != wanted.dim() or value.shape[-1] != wanted.shape[-1]:
@@ -32,14 +32,42 @@ def resize(name: str, value: Tensor, wanted: Tensor, backbone: nn.Module) -> tup
         note = f'window {old[0] // 2 + 1} to {new[0] // 2 + 1}'
         return _interpolate(value, old, new, 'bicubic'), note
     extra = _extra_rows(backbone, wanted.shape[1]) if kind == 'pos_embed' else 0
-    if not extra:
-        value = _without_empty_rows(value, _tokens(backbone))
+    value = with_token_rows(value, extra, wanted.shape[1] - extra) if extra \
+        else _without_empty_rows(value, _tokens(backbone))
     old, new = _square(name, value.shape[1] - extra), _grid(name, backbone, wanted.shape[1] - extra)
     if old == new:
-        return value, 'without rows of tokens'
+        return value, '' if extra else 'without rows of tokens'
     grid = _interpolate(value[0, extra:], old, new, getattr(backbone, 'interpolate_mode', 'bicubic'))
     note = f'{old[0]}x{old[1]} to {new[0]}x{new[1]} patches'
     return torch.cat((value[:, :extra], grid[None]), dim=1), note
+
+
+def with_token_rows(value: Tensor, tokens: int, patches: int) -> Tensor:
+    """A file's pos_embed with rows for its tokens: of zeros, which are the same, where it has none, as DeiT III.
+
+    Args:
+        value (Tensor): (1, rows, C), where n * n rows can be of as many patches, or of a class token and a grid of
+            (n - 1) * (n + 1), whichever is the smoother.
+        tokens (int): Class token and distillation token.
+        patches (int): Those of the model; what has as many is not asked further.
+
+    Returns:
+        Tensor: (1, tokens + h * w, C), or the value itself.
+    """
+    rows, side = value.shape[1], math.isqrt(value.shape[1])
+    if rows - tokens == patches or rows != patches and (side**2 != rows or _is_oblong(value, tokens, side)):
+        return value
+    return F.pad(value, (0, 0, tokens, 0))
+
+
+def _is_oblong(value: Tensor, tokens: int, side: int) -> bool:
+    """Whether rows of tokens and a grid that is not a square are the better reading of side**2 rows."""
+    def steps(rows: Tensor, width: int) -> float:
+        """From a position to that below it."""
+        return (rows[width:] - rows[:-width]).float().square().mean().item()
+
+    return tokens == 1 and side > 2 and min(
+        steps(value[0, 1:], width) for width in (side - 1, side + 1)) < 0.8 * steps(value[0], side)
 
 
 def _tokens(backbone: nn.Module) -> int:

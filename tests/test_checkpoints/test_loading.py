@@ -160,6 +160,11 @@ def test_prefix():
     assert model.cls_token.equal(state['cls_token'])
     load_pretrained(model, {f'module.backbone.{name}': value + 1 for name, value in state.items()}, prefix='backbone')
     assert model.cls_token.equal(state['cls_token'] + 1)
+    # one that ends the other is meant by its whole name
+    two = {f'{start}backbone.{name}': value + len(start) for start in ('', 'teacher.') for name, value in state.items()}
+    for prefix, added in (('backbone', 0), ('teacher.backbone', 8)):
+        load_pretrained(model, two, prefix=prefix)
+        assert model.cls_token.equal(state['cls_token'] + added)
 
 
 def test_wrappers():
@@ -241,8 +246,43 @@ def test_deit3_has_tokens_and_no_rows_for_them(source, side, grid):
     deit = mmpretrain_vit(img_size=side, layer_scale_init_value=1e-5)
     load_pretrained(deit, file)
     torch.testing.assert_close(deit.pos_embed.data, F.pad(expected, (0, 0, 1, 0)))
+    dense = mmpretrain_vit(img_size=side, layer_scale_init_value=1e-5, with_cls_token=False, out_type='featmap')
+    load_pretrained(dense, file)
+    torch.testing.assert_close(dense.pos_embed.data, expected)
 
 
+
+
+@pytest.mark.parametrize('target', ['mmpretrain_vit', 'mmseg_vit'])
+@pytest.mark.parametrize('size', [(24, 40), (40, 24), (56, 72)])
+def test_a_class_token_and_a_grid_next_to_a_square(target, size):
+    """1 + 3 * 5 rows are no 4 x 4 patches without a row for the token."""
+    file = randomise(TARGETS[target](img_size=size)).state_dict()
+    model = mmscalenet.expand(TARGETS[target](img_size=size), scale=2)
+    assert load_pretrained(model, file).resized == {}
+    assert model.pos_embed.equal(file['pos_embed'])
+    if target == 'mmpretrain_vit':  # mmseg's keeps token and row
+        dense = mmpretrain_vit(img_size=size, with_cls_token=False, out_type='featmap')
+        load_pretrained(dense, file)
+        assert dense.pos_embed.equal(file['pos_embed'][:, 1:])
+
+
+def test_the_smoother_of_two_grids_is_taken():
+    """Where the model has neither."""
+    def smooth(height: int, width: int) -> torch.Tensor:
+        rows, columns = torch.meshgrid(torch.arange(height), torch.arange(width), indexing='ij')
+        return torch.stack([torch.sin(0.3 * i + rows / 2 + i * columns / 9) for i in range(32)], -1).flatten(0, 1)[None]
+
+    file = file_of('timm_deit')
+    oblong = torch.cat((torch.randn(1, 1, 32), smooth(7, 9)), 1)
+    for value in (smooth(8, 8), smooth(8, 8) + torch.randn(1, 64, 32) / 4):
+        model = mmpretrain_vit(img_size=48)
+        assert load_pretrained(model, {**file, 'pos_embed': value}).resized == {'pos_embed': '8x8 to 6x6 patches'}
+        torch.testing.assert_close(model.pos_embed.data, F.pad(resize_pos_embed(value, (8, 8), (6, 6), 'bicubic', 0),
+                                                               (0, 0, 1, 0)))
+    for value in (oblong, oblong + torch.randn(1, 64, 32) / 4):
+        refuse(mmpretrain_vit(img_size=48), {**file, 'pos_embed': value},
+               'pos_embed cannot be resized: its 63 positions are not a square')
 
 
 @pytest.mark.parametrize('target', ['mmpretrain_swin', 'mmdet_swin', 'mmseg_swin'])
