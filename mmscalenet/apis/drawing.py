@@ -7,7 +7,7 @@ from mmengine.config import Config
 from mmengine.registry import VISUALIZERS, init_default_scope
 from mmengine.structures import BaseDataElement
 
-from mmscalenet.engine import library_of
+from mmscalenet.engine import UsageError, library_of
 
 VISUALIZER = {
     'mmpretrain': dict(type='UniversalVisualizer'),
@@ -43,6 +43,7 @@ class Drawer:
 
     Raises:
         ValueError: If the config is not of mmpretrain, mmdet or mmseg.
+        UsageError: If it is of mmseg and there are no classes.
     """
 
     def __init__(self, cfg: Config, meta: Mapping) -> None:
@@ -52,6 +53,9 @@ class Drawer:
         name = f'drawer {next(_NUMBERS)}'
         self.visualizer = VISUALIZERS.build(options | dict(name=name, vis_backends=None, save_dir=None))
         classes, palette = meta.get('classes'), meta.get('palette')
+        if self.scope == 'mmseg' and not classes:
+            raise UsageError("the data set names no classes, which are wanted for their colours: give it metainfo=dict("
+                             "classes=('background', ...)).")
         if self.scope == 'mmseg' and not palette:
             palette = np.random.default_rng(0).integers(256, size=(len(classes), 3)).tolist()
         self.visualizer.dataset_meta = dict(classes=classes, palette=palette)

@@ -179,6 +179,8 @@ def _to_mmpretrain(state: dict[str, Tensor]) -> tuple[str, dict[str, Tensor]]:
 
     if has(r'.*\.(cpb_mlp|continuous_position_bias_mlp)\.'):
         raise CheckpointError('a Swin V2, which has another attention; take a file of the first Swin')
+    if has(r'rel_pos_bias\.|(blocks|layers)\.\d+\.attn\.(q_bias|relative_position_bias_table)'):
+        raise CheckpointError("a BEiT, whose attention no ViT has; the parent for it is base='mmpretrain.BEiTViT'")
     if has(r'stages\.\d+\.blocks\.'):
         return 'Swin of mmpretrain, mmdet or mmseg', _number_last_norm(state)
     if has(r'layers\.\d+\.blocks\.'):

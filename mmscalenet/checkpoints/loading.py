@@ -130,6 +130,9 @@ def _check_family_and_width(model: Mapping[str, Tensor], file: Mapping[str, Tens
     if families[0] != families[1]:
         raise CheckpointError(f'the file holds a {families[0]}, the model is a {families[1]}; take a checkpoint of '
                               "the model's family")
+    if stem not in file:
+        raise CheckpointError('its patch embedding has the name that official and timm files give it, its blocks have '
+                              f'not: it is of another family; its names start with {some(file)}')
     widths = [len(names[stem]) for names in (file, model)]
     if widths[0] != widths[1]:
         raise CheckpointError(f'the file has embed_dims={widths[0]}, the model embed_dims={widths[1]}; they must agree')

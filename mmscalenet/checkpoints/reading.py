@@ -62,7 +62,7 @@ def _read(path: str, trusted: bool) -> dict:
         return _read_local(Path(path).expanduser(), path, trusted)
     try:
         with get_local_path(path) as local:
-            return _read_local(Path(local), path, trusted)
+            return _read_local(Path(local), path, trusted, _without_query(path))
     except CheckpointError:
         raise
     except Exception as error:
@@ -104,7 +104,9 @@ def _origin(target: Path) -> Path:
     return target.with_name(f'{target.name}.url')
 
 
-def _read_local(path: Path, name: str, trusted: bool) -> dict:
+def _read_local(path: Path, name: str, trusted: bool, origin: str | None = None) -> dict:
+    """``origin`` tells the kind of file where the name of a local copy does not."""
+    kind = (origin or path.name).lower()
     name = one_line(name, 1000)
     try:
         is_regular = stat.S_ISREG(path.stat().st_mode)
@@ -120,10 +122,10 @@ def _read_local(path: Path, name: str, trusted: bool) -> dict:
     if head.lstrip().lower().startswith((b'<!doctype', b'<html', b'<?xml')):
         raise CheckpointError(f'{name}: this is a web page (HTML), no checkpoint; download the file itself, e.g. by '
                               'the link named "raw" or "download"')
-    if path.name.endswith(INDEX):
+    if kind.endswith(INDEX):
         return read_index(path, name)
-    is_safetensors = path.suffix.lower() == '.safetensors'
-    content = _read_safetensors(path, name) if is_safetensors else _read_torch(path, name, head, trusted)
+    content = _read_safetensors(path, name) if kind.endswith('.safetensors') \
+        else _read_torch(path, name, head, trusted)
     if not isinstance(content, Mapping):
         raise CheckpointError(f'{name}: holds a {type(content).__name__}, not a dict of tensors; save '
                               '`model.state_dict()`, not the model')

@@ -41,8 +41,9 @@ def _dtype(name: str, *_: Any) -> np.dtype | Inert:
     return np.dtype(name) if re.fullmatch(r'b1|[iufc]\d{1,2}', name) else Inert()
 
 
-def _bytes(kind: type) -> Callable:
-    def rebuild(*args: Any) -> bytes | bytearray:
+def _text(kind: type) -> Callable:
+    def rebuild(*args: Any) -> str | bytes | bytearray:
+        # a size makes room, and the text of lists that hold each other grows with every level
         if any(not isinstance(arg, (str, bytes, bytearray)) for arg in args):
             raise pickle.UnpicklingError(f'{kind.__name__} of a size and no content')
         return kind(*args)
@@ -80,8 +81,8 @@ def _without_marks(rebuild: Callable, kind: Callable, args: tuple, state: Any) -
 
 _TENSORS = (torch._utils._rebuild_tensor, torch._utils._rebuild_tensor_v2, torch._utils._rebuild_parameter)
 _REBUILT = {
-    **{f'builtins.{t.__name__}': t for t in (bool, complex, dict, float, frozenset, int, list, set, slice, str, tuple)},
-    **{f'builtins.{t.__name__}': _bytes(t) for t in (bytearray, bytes)},
+    **{f'builtins.{t.__name__}': t for t in (bool, complex, dict, float, frozenset, int, list, set, slice, tuple)},
+    **{f'builtins.{t.__name__}': _text(t) for t in (bytearray, bytes, str)},
     **{f'collections.{t.__name__}': t for t in (Counter, OrderedDict, defaultdict)},
     **{f'torch._utils.{f.__name__}': f for f in _TENSORS},
     'torch._tensor._rebuild_from_type_v2': _without_marks,
@@ -143,7 +144,6 @@ class Unpickler(pickle._Unpickler):
 
     dispatch[pickle.BUILD[0]] = load_build
 
-
     def load_binpersid(self) -> None:
         # torch makes room for a storage before it reads it
         match self.stack[-1]:
@@ -157,6 +157,13 @@ class Unpickler(pickle._Unpickler):
 
     def load_reduce(self) -> None:
         super().load_reduce()
+        self._check_size()
+
+    def _instantiate(self, *args: Any) -> None:  # of the instructions INST and OBJ
+        super()._instantiate(*args)
+        self._check_size()
+
+    def _check_size(self) -> None:
         # a view may repeat what it shows without end
         made = self.stack[-1]
         if isinstance(made, torch.Tensor) and made.numel() * made.element_size() > self.limit:

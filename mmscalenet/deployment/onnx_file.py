@@ -18,6 +18,8 @@ from .pooling import replace_pooling
 OPSET = 17
 #: The greatest difference from PyTorch that a file may show, see ``difference``.
 TOLERANCE = 1e-4
+#: Bytes of weights in a file; a protobuf has 2**31 at most, the graph included.
+LARGEST = 2 * 10**9
 
 
 @dataclass
@@ -63,6 +65,10 @@ def write_onnx(computed: Computed, path: str | os.PathLike, channels: int, shape
     expected = run(computed, images)
     for backbone in expanded_backbones(computed).values():
         backbone.switch_to_deploy()
+    size = sum(tensor.numel() * tensor.element_size() for tensor in computed.state_dict().values())
+    if size > LARGEST:
+        raise UsageError(f'no file is written: the weights take {size / 1e9:.1f} GB once every position has its own, '
+                         f'and an ONNX file holds {LARGEST / 1e9:g} GB. Give a smaller --depth or model.')
     replace_pooling(computed)
     names = computed.names(len(expected[0]))
     axes = dynamic_axes(names, expected) if dynamic else {}

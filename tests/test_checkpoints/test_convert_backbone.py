@@ -46,6 +46,28 @@ def test_converted_file_loads_by_name(source, to, target, process, tmp_path, mon
     torch.testing.assert_close(out, expected[-1], atol=1e-5, rtol=1e-5)
 
 
+def test_deit3_keeps_its_rows():
+    """One for each patch and none for the class token, as mmpretrain's DeiT3 has them."""
+    file = SOURCES['deit3'][1]()[0]
+    state = runpy.run_path(str(SCRIPT))['convert_backbone'](file)
+    assert state['pos_embed'].equal(file['pos_embed']) and state['pos_embed'].shape[1] == 16
+
+
+def _changed(**changes):
+    return {**SOURCES['timm_deit'][1]()[0], **changes}
+
+
+@pytest.mark.parametrize('file, reason', [
+    (_changed(**{'norm.weight': torch.full((32, ), float('nan'))}), r'NaN or inf in ln1\.weight'),
+    (_changed(**{'blocks.1.attn.q_norm.weight': torch.ones(8)}), r'no ViT.* has layers\.1\.attn\.q_norm\.weight$'),
+    (_changed(**{'blocks.1.attn.q_bias': torch.ones(32)}), 'a BEiT, whose attention no ViT has'),
+], ids=['NaN', 'another attention', 'BEiT'])
+def test_what_the_libraries_would_not_take(file, reason):
+    """They pass over names that they do not know."""
+    with pytest.raises(CheckpointError, match=reason):
+        runpy.run_path(str(SCRIPT))['convert_backbone'](file)
+
+
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     torch.save(SOURCES['timm_deit'][1]()[0], tmp_path / 'good.pth')

@@ -62,6 +62,8 @@ def test_other_family():
     refuse(torch.nn.Linear(2, 2), file_of('timm_deit'), 'neither a ViT')
     refuse(mmpretrain_vit(), {'conv1.weight': torch.ones(1), 'fc.weight': torch.ones(1)}, 'no ViT or Swin.*conv1, fc')
     refuse(mmpretrain_vit(), {'state_dict': {}, 'meta': {}}, 'no tensors in it.*state_dict, meta')
+    mvit = {'patch_embed.proj.weight': torch.ones(16, 3, 7, 7), 'stages.0.blocks.0.norm1.weight': torch.ones(16)}
+    refuse(mmpretrain_swin(), mvit, r'of another family; its names start with patch_embed\.proj\.weight, stages\.0')
     for source in SOURCES:  # of several stems none may be silently the wrong one
         file = {key: value for key, value in convert(file_of(source)).state.items() if 'patch_embed.proj' in key}
         refuse(mmpretrain_vit(), file, 'neither a ViT nor a Swin')

@@ -1,10 +1,12 @@
 import argparse
 import builtins
+import contextlib
 import functools
 import http.server
 import os
 import pickle
 import re
+import shutil
 import socket
 import threading
 import tracemalloc
@@ -15,8 +17,10 @@ import numpy as np
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.fileio import LocalBackend, register_backend
 from mmengine.logging import HistoryBuffer
 from mmengine.utils import mkdir_or_exist
+from safetensors.torch import save_file
 
 from mmscalenet.checkpoints import CheckpointError, read_checkpoint
 from mmscalenet.checkpoints.safe_pickle import Inert
@@ -203,7 +207,6 @@ def test_truncated(tmp_path, zipped, share):
 
 
 def test_truncated_safetensors(tmp_path):
-    from safetensors.torch import save_file
     path = tmp_path / 'model.safetensors'
     save_file({'weight': torch.arange(4.)}, path)
     assert read_checkpoint(path)['weight'].tolist() == [0, 1, 2, 3]
@@ -335,6 +338,58 @@ def test_a_claim_of_size_takes_no_memory(tmp_path, zipped, claim):
         read_checkpoint(path)
     assert tracemalloc.get_traced_memory()[1] < 10**7
     tracemalloc.stop()
+
+
+class _Laughs:
+    """Ten lists in ten lists, five times: 24 bytes of file for each, ten times the text."""
+
+    def __reduce__(self):
+        value = 'ha'
+        for _ in range(5):
+            value = [value] * 10
+        return str, (value, )
+
+
+def test_a_copy_without_a_suffix(tmp_path):
+    """What a storage hands out: mmengine's PetrelBackend copies to a temporary file of any name."""
+    class Bucket(LocalBackend):
+        @contextlib.contextmanager
+        def get_local_path(self, filepath):
+            copy = tmp_path / 'tmpx7'
+            shutil.copy(tmp_path / filepath.removeprefix('bucket://'), copy)
+            yield str(copy)
+
+    register_backend('bucket', Bucket, prefixes='bucket', force=True)
+    save_file({'weight': torch.ones(2)}, tmp_path / 'model.safetensors')
+    (tmp_path / 'model.safetensors.index.json').write_text('{"weight_map": {"weight": "model.safetensors"}}')
+    for name in ('model.safetensors', 'model.safetensors.index.json'):
+        assert read_checkpoint(f'bucket://{name}')['weight'].equal(torch.ones(2))
+
+
+@FORMATS
+def test_lists_are_no_text(tmp_path, zipped):
+    torch.save([_Laughs()], tmp_path / 'f.pth', pickle_protocol=4, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(CheckpointError, match='str of a size and no content'):
+        read_checkpoint(tmp_path / 'f.pth')
+
+
+@pytest.mark.parametrize('instruction', ['OBJ', 'INST'])
+def test_every_instruction_that_calls_is_checked(tmp_path, instruction):
+    """A view of 2**40 numbers, made by one that today's pickles have not."""
+    called = b'ctorch._utils\n_rebuild_tensor_v2\nq\x02'
+    start, end = dict(OBJ=(b'(' + called, b'o'), INST=(b'(', b'itorch._utils\n_rebuild_tensor_v2\n'))[instruction]
+
+    def change(data: bytes, size: bytes = b'K\x07') -> bytes:
+        data = data.replace(called + b'(', start).replace(b'tq\x0cR', end)
+        return data.replace(b'K\x07\x85', size + b'\x85').replace(b'K\x01\x85', b'K\0\x85')
+
+    path = Path(save({'weight': torch.full((7, ), 3.)}, tmp_path / 'f.pth', True))
+    rewrite(path, change)
+    assert read_checkpoint(path)['weight'].equal(torch.full((7, ), 3.))  # the instruction is right
+    save({'weight': torch.ones(7)}, path, True)
+    rewrite(path, lambda data: change(data, b'\x8a\x06\0\0\0\0\0\x01'))
+    with pytest.raises(CheckpointError, match='a tensor of shape .* in a smaller file'):
+        read_checkpoint(path)
 
 
 @FORMATS

@@ -46,6 +46,18 @@ def test_a_classifier_at_any_size(cls_fields, write_config, tool, tmp_path, caps
         check(tmp_path / 'best.onnx', images, model(images, mode='tensor'))
 
 
+def test_more_than_a_file_holds(cls_fields, write_config, tool, tmp_path, monkeypatch, capsys):
+    """torch would write a file for every weight beside it."""
+    config = write_config(cls_fields)
+    write_checkpoint(config, tmp_path / 'best.pth')
+    monkeypatch.setattr('mmscalenet.deployment.onnx_file.LARGEST', 10**4)
+    before = set(tmp_path.iterdir())
+    with pytest.raises(SystemExit):
+        tool(TOOL, config, tmp_path / 'best.pth')
+    assert 'error: no file is written: the weights take 0.0 GB once every position' in capsys.readouterr().err
+    assert set(tmp_path.iterdir()) == before
+
+
 @pytest.mark.parametrize('options, depth', [((), 4), (('--depth', 3), 3), (('--depth', 2), 2)])
 def test_the_depth_is_chosen(options, depth, cls_fields, write_config, tool, tmp_path):
     config = write_config(cls_fields)

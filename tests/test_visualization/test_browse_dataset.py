@@ -35,6 +35,14 @@ def test_colours_of_a_classifier(cls_fields, write_config, tool, tmp_path):
         assert picture[100:].mean((0, 1)).argmax() == (0 if index < 4 else 1)
 
 
+def test_a_data_set_without_classes(seg_fields, write_config, tool, tmp_path, capsys):
+    del seg_fields['train_dataloader']['dataset']['metainfo']
+    with pytest.raises(SystemExit):
+        tool(SCRIPT, write_config(seg_fields), '--out', tmp_path / 'out')
+    assert 'error: the data set names no classes' in capsys.readouterr().err
+    assert not (tmp_path / 'out').exists()
+
+
 RED_ARRAYS = """
 import numpy as np
 from mmengine.dataset import BaseDataset

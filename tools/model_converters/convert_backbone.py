@@ -1,5 +1,6 @@
-"""Write the backbone of any checkpoint that mmscalenet recognises under the names of an OpenMMLab library."""
+"""Write the ViT, DeiT or Swin of any checkpoint that mmscalenet recognises under the names of an OpenMMLab library."""
 import argparse
+import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,7 +9,20 @@ import torch
 from torch import Tensor
 
 from mmscalenet.checkpoints import CheckpointError, convert, read_checkpoint, to_mmseg
+from mmscalenet.checkpoints.errors import some
+from mmscalenet.checkpoints.formats import PRETRAINING
+from mmscalenet.checkpoints.values import check_values
 from mmscalenet.engine import whole_file
+
+#: What a ViT, a DeiT or a Swin of the libraries has, under mmpretrain's names, and what a grown one has beside it.
+_NAMES = r"""
+    cls_token | dist_token | register_tokens | pos_embed | absolute_pos_embed
+    | (patch_embed\.(projection|norm) | pre_norm | ln[12] | norm\d)\.\w+
+    | layers\.\d+\.(ln[12] | attn\.(qkv | proj | gamma1) | ffn\.(layers\.(0\.0 | 1) | w12 | w3 | gamma2))\.\w+
+    | stages\.\d\.blocks\.\d+\.(norm[12] | attn\.w_msa(\.qkv | \.proj)? | ffn\.layers\.(0\.0 | 1))\.\w+
+    | stages\.\d\.downsample\.(norm | reduction)\.\w+
+    | (layers | stages\.\d\.blocks)\.(positions\..+ | inject)
+"""
 
 
 def convert_backbone(checkpoint: Mapping, to: str = 'mmpretrain') -> dict[str, Tensor]:
@@ -22,9 +36,13 @@ def convert_backbone(checkpoint: Mapping, to: str = 'mmpretrain') -> dict[str, T
         dict[str, Tensor]: The state dict of the backbone.
 
     Raises:
-        CheckpointError: If no backbone of a known format is in it.
+        CheckpointError: If no backbone of a known format is in it, or that has tensors which none of the libraries'
+            has, or NaN.
     """
-    state = convert(checkpoint).state
+    state = {name: value for name, value in convert(checkpoint).state.items() if not re.match(PRETRAINING, name)}
+    if unknown := [name for name in state if not re.fullmatch(_NAMES, name, re.VERBOSE)]:
+        raise CheckpointError(f'no ViT, DeiT or Swin of the libraries has {some(unknown)}')
+    check_values(state, state)
     return to_mmseg(state) if to == 'mmseg' else state
 
 
