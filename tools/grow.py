@@ -146,6 +146,9 @@ def same_flops(args: argparse.Namespace, base: Config, settings: dict) -> dict:
           f'to {rest.end}, the base to {rest.total}: {rest.spent:.3f} of the FLOPs of the base\'s rest.\n')
     for name in rest.unmoved():
         print(f'note: {name} lies behind iteration {rest.now}, and is kept as it is.', file=sys.stderr)
+    for name in rest.smoothed():
+        print(f'note: {name} changes the rate once an epoch in the base\'s run, and in every iteration of the grown '
+              'one. With convert_to_iter_based=True it does so in both.', file=sys.stderr)
     return rest.settings
 
 

@@ -100,8 +100,9 @@ def main() -> None:
         scale_lr(cfg)
     with one_run(cfg.work_dir, cfg.launcher), name_endings(cfg.work_dir, alone=cfg.launcher == 'none'), \
             name_missing_files(cfg):
-        if args.resume or (cfg.get('resume') and not cfg.get('load_from')):
-            resume(cfg, args.resume or (cfg.resume if isinstance(cfg.resume, str) else 'auto'))
+        named = isinstance(cfg.get('resume'), str)  # which mmengine would take for a mere yes
+        if args.resume or named or (cfg.get('resume') and not cfg.get('load_from')):
+            resume(cfg, args.resume or (cfg.resume if named else 'auto'))
         if os.environ['LOCAL_RANK'] == '0':
             place = (checkpoint_hook(cfg) or {}).get('out_dir') or ''
             if place and '://' not in place:

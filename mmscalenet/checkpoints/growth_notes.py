@@ -6,6 +6,17 @@ from collections.abc import Mapping
 STARTED, PLACES = 'depth_hook_started', 'depth_hook_places'
 
 
+def depth_noted(checkpoint: Mapping, name: str) -> list[int] | None:
+    """At which depth the backbone of that name ran when a checkpoint was written, for each of its lists of positions.
+
+    None where it does not say so, as files of bases do not.
+    """
+    meta = checkpoint.get('meta')
+    depths = meta.get('depth') if isinstance(meta, Mapping) else None
+    depth = depths.get(name) if isinstance(depths, Mapping) else None
+    return depth if isinstance(depth, list) and all(type(one) is int for one in depth) else None
+
+
 def is_before_growth(checkpoint: Mapping) -> bool:
     """Whether DepthHook wrote a checkpoint before it started what added positions own."""
     hub = checkpoint.get('message_hub')

@@ -12,7 +12,7 @@ from mmscalenet.expansion import position_lists
 from .by_names import fit_by_names, goes_by_names
 from .errors import CheckpointError, some
 from .formats import BUFFERS, PRETRAINING, Source, convert, is_swin, to_mmseg
-from .growth_notes import is_before_growth
+from .growth_notes import depth_noted, is_before_growth
 from .layer_maps import check_layer_maps
 from .reading import read_checkpoint
 from .report import Report
@@ -86,13 +86,21 @@ def load_content(backbone: nn.Module, content: Mapping, name: str, prefix: str |
     if not any(_is_own(key) for key in report.loaded):
         for positions in lists:
             positions.reset_positions()
-    if is_before_growth(content):  # what added positions own has not been trained, and is none of the blocks'
-        for positions in lists:
-            positions.start_added()
+    if _start_untrained(list(lists), content, report.prefix):
         print_log(f'{name} was written before its net grew: what its added positions own starts from the blocks',
                   logger='current')
     print_log(str(report), logger='current')
     return report
+
+
+def _start_untrained(lists: list[nn.Module], content: Mapping, prefix: str) -> bool:
+    """What added positions own that never ran has not been trained, and is none of the blocks'."""
+    depths = depth_noted(content, re.sub(r'^((module|_orig_mod)\.)+', '', prefix).rstrip('.'))
+    if is_before_growth(content):
+        depths = [positions.num_base for positions in lists]
+    if depths is None or len(depths) != len(lists):
+        return False
+    return any([positions.start_added(depth) for positions, depth in zip(lists, depths, strict=True)])
 
 
 def _fit(backbone: nn.Module, source: Source) -> tuple[dict[str, Tensor], Report]:

@@ -10,7 +10,7 @@ from mmscalenet.models.backbones.scalenet import depth_is_its_parents
 
 from .cli import full_type
 from .errors import UsageError
-from .parallel import ddp_arguments
+from .parallel import ddp_arguments, hooks_of
 
 
 def expanded_backbones(model: nn.Module) -> dict[str, Expanded]:
@@ -57,10 +57,9 @@ def grown_configs(part: object) -> Iterator[dict]:
 def let_depth_change(cfg: Config) -> None:
     """Tell DistributedDataParallel of a config whose backbone does not always run as a whole that parameters may get no
     gradient."""
-    hooks = [hook for hook in cfg.get('custom_hooks') or [] if isinstance(hook, dict)]
     shallow = any(backbone.get('depth') is not None and not depth_is_its_parents(backbone)
                   for backbone in grown_configs(cfg.get('model')))
-    if shallow or any(full_type(hook).endswith('DepthHook') for hook in hooks):
+    if shallow or hooks_of(cfg, 'DepthHook'):
         cfg.find_unused_parameters = True
         if wrapper := ddp_arguments(cfg):
             wrapper.find_unused_parameters = True

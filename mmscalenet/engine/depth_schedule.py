@@ -49,6 +49,6 @@ class DepthSchedule:
         return draw.choice(self.depths)
 
     def settled(self, iteration: int) -> int:
-        """The depth at which the net that this iteration left is evaluated: the base's before ``begin``, then the full
-        one."""
-        return self.base if iteration < self.begin else self.full
+        """The depth at which the net that this iteration left is evaluated: the base's before ``begin``, then the
+        largest that is trained."""
+        return self.base if iteration < self.begin else max(self.depths) if self.mode == 'elastic' else self.full

@@ -14,6 +14,7 @@ from .checkpoint_reading import read_run
 from .cli import library_of
 from .grown_optimizer import grow_optimizer, model_config
 from .hooks.start_weights_hook import fit_weights, load_whole
+from .optimizers.library_decay import let_libraries_count_positions
 
 #: What mmengine's checkpoint hook notes. It deletes the files that it names, and those are of the run that was grown.
 _OF_THE_FILES = ('best_ckpt', 'best_score', 'keep_ckpt_ids', 'last_ckpt')
@@ -45,6 +46,7 @@ def grow_checkpoint(checkpoint: str | PathLike, cfg: Config, weights_only: bool 
         CheckpointError: If the file cannot be read, or does not fit.
         ResumeError: If the optimizer or a schedule cannot go on; the message says why.
     """
+    let_libraries_count_positions(cfg)
     name = str(checkpoint)
     run = read_run(name, cfg.get('trusted', False))
     meta = run['meta'] if isinstance(run.get('meta'), dict) else {}

@@ -1,5 +1,4 @@
 """The optimizer and the schedules of a run, for the parameters of its grown model."""
-import ast
 import copy
 import logging
 
@@ -16,7 +15,7 @@ from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS, depth_is_its_
 from .cli import LIBRARIES, full_type
 from .errors import ResumeError
 from .grown_schedules import grow_schedules
-from .literals import read_literal
+from .literals import read_variable
 
 
 def model_config(cfg: Config) -> ConfigDict:
@@ -95,7 +94,10 @@ def _optim_wrapper_of(run: dict, settings: ConfigDict) -> ConfigDict:
     The config in a checkpoint is Python. It is not run, only the numbers and names of ``optim_wrapper`` are read.
     """
     text = run['meta'].get('cfg')
-    given = _read_variable(text, 'optim_wrapper') if isinstance(text, str) else None
+    try:
+        given = read_variable(text, 'optim_wrapper') if isinstance(text, str) else None
+    except (SyntaxError, ValueError) as error:
+        raise ResumeError(f'the config in the checkpoint cannot be read: {error}') from None
     given = settings if given is None else ConfigDict(given)
     result, wanted = _plain(given), _plain(settings)
     kinds = [_last(part.get('optimizer') or {}) for part in (result, wanted)]
@@ -126,17 +128,6 @@ def _plain(settings: ConfigDict) -> ConfigDict:
         for key in ('process_group', 'parameters_as_bucket_view', 'overlap_with_ddp'):
             optimizer.pop(key, None)
     return settings
-
-
-def _read_variable(text: str, name: str) -> object:
-    """The value of a variable in a config's text, in which mmengine writes dicts as calls of ``dict``."""
-    try:
-        for statement in ast.parse(text).body:
-            if isinstance(statement, ast.Assign) and [getattr(t, 'id', None) for t in statement.targets] == [name]:
-                return read_literal(statement.value)
-    except (SyntaxError, ValueError) as error:
-        raise ResumeError(f'the config in the checkpoint cannot be read: {error}') from None
-    return None
 
 
 def _is_constructor(name: object) -> bool:

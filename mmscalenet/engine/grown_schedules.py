@@ -30,10 +30,21 @@ def grow_schedules(cfg: Config, run: dict, wrapper: OptimWrapper) -> list[dict] 
     if given is None:
         return None
     length = epoch_length(cfg, run)
+    schedulers = [_build(part, cfg, wrapper, length) for part in ([given] if isinstance(given, dict) else given)]
+    return replay(schedulers, run, length)
+
+
+def replay(schedulers: list[_ParamScheduler], run: dict, length: int | None) -> list[dict]:
+    """The states that new schedulers have at the iteration of a run, whose steps they take in its order.
+
+    Args:
+        schedulers (list[_ParamScheduler]): At their start.
+        run (dict): What the run's checkpoint holds.
+        length (int | None): Iterations of an epoch; None where the loop counts iterations.
+    """
     epochs, iterations = run['meta']['epoch'], run['meta']['iter']
     with warnings.catch_warnings():
         warnings.filterwarnings('ignore', 'Detected call of `scheduler.step', UserWarning)  # of no optimizer's step
-        schedulers = [_build(part, cfg, wrapper, length) for part in ([given] if isinstance(given, dict) else given)]
         for iteration in range(1, iterations + 1):
             _step(schedulers, by_epoch=False)
             if length and iteration % length == 0 and iteration // length <= epochs:

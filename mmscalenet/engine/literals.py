@@ -27,6 +27,19 @@ def read_settings(text: str) -> dict:
     return settings
 
 
+def read_variable(text: str, name: str) -> object:
+    """The value of a variable in a config's text, in which mmengine writes dicts as calls of ``dict``; None without it.
+
+    Raises:
+        SyntaxError: If the text is no Python.
+        ValueError: If the value is more than literals.
+    """
+    for statement in ast.parse(text).body:
+        if isinstance(statement, ast.Assign) and [getattr(t, 'id', None) for t in statement.targets] == [name]:
+            return read_literal(statement.value)
+    return None
+
+
 class _Plain(ast.NodeTransformer):
     """Puts in the place of calls of ``dict`` and of divisions what they give."""
 

@@ -83,7 +83,7 @@ def _check_static(cfg: Config) -> None:
         raise UsageError(f'static_graph=True does not go with accumulative_counts={counts}: DistributedDataParallel '
                          'notes the graph in its first iteration, and has to sum gradients in it. Leave out one of '
                          'them.')
-    if _hooks(cfg, 'DepthHook'):
+    if hooks_of(cfg, 'DepthHook'):
         raise UsageError('static_graph=True promises DistributedDataParallel that every iteration uses the same '
                          'parameters, and DepthHook changes which; leave out static_graph.')
 
@@ -102,14 +102,15 @@ def _check_sharded(cfg: Config) -> None:
         raise UsageError('clip_grad takes the norm of the gradients that a process has, which with FSDPStrategy is '
                          'that of its shard: each would scale by another factor. Clip by value, '
                          "clip_grad=dict(type='value', clip_value=...), or train with DDP.")
-    if _hooks(cfg, 'DepthHook'):
+    if hooks_of(cfg, 'DepthHook'):
         raise UsageError('with FSDPStrategy what does not run gets gradients of 0 in the place of none, with which '
                          'momentum and weight decay change it: leave out DepthHook, or train with DDP.')
-    if _hooks(cfg, 'EMAHook'):
+    if hooks_of(cfg, 'EMAHook'):
         raise UsageError('EMAHook copies the model, and with FSDPStrategy a process has no more than its shard; leave '
                          'the hook out, or train with DDP.')
 
 
-def _hooks(cfg: Config, name: str) -> list[dict]:
+def hooks_of(cfg: Config, name: str) -> list[dict]:
+    """The hooks of a config whose type ends with ``name``."""
     hooks = [*(cfg.get('default_hooks') or {}).values(), *(cfg.get('custom_hooks') or [])]
     return [hook for hook in hooks if isinstance(hook, dict) and full_type(hook).endswith(name)]

@@ -70,6 +70,16 @@ class SameFlops:
                 if type(value) is int and self.now < value * length < self.total:
                     yield f'{name}.{key}={value}'
 
+    def smoothed(self) -> Iterator[str]:
+        """Schedules that change a value from epoch to epoch, and in the shorter run from iteration to iteration."""
+        given = self.cfg.get('param_scheduler') or []
+        for index, one in enumerate([given] if isinstance(given, dict) else given):
+            changes = re.sub(_KINDS, '', full_type(one).rpartition('.')[2]) in _BETWEEN[:3]
+            end = one.get('end', math.inf) * (self.length or 1)
+            if changes and self.length and one.get('by_epoch', True) and not one.get('convert_to_iter_based') \
+                    and end > self.now:
+                yield f'param_scheduler.{index}'
+
     def _moved(self, index: int, given: dict) -> dict:
         """A schedule whose rest is shorter."""
         kind = re.sub(_KINDS, '', full_type(given).rpartition('.')[2])
@@ -81,11 +91,11 @@ class SameFlops:
         if end <= self.now:
             return given
         moved = copy.deepcopy(given)
-        if moved.pop('convert_to_iter_based', False):
-            moved['by_epoch'], step = False, 1
+        if by_epoch:  # whole epochs of a shorter rest could put a milestone at its end
+            moved.pop('convert_to_iter_based', None)
+            moved['by_epoch'] = False
         if kind == 'MultiStep':
-            steps = [begin + milestone * (self.length if by_epoch else 1) for milestone in given['milestones']]
-            moved['milestones'] = [self._at(one, step) - self._at(begin, step) for one in steps]
+            moved['milestones'] = [self._at(begin + one * step) - self._at(begin) for one in given['milestones']]
         elif kind not in _BETWEEN or begin < self.now and kind != 'Constant':
             raise UsageError(
                 f'param_scheduler.{index}, {full_type(given)} of {begin:g} to {end:g}, changes the rate already at '
@@ -94,13 +104,14 @@ class SameFlops:
                 'configs/_base_/schedules/wsd_160k.py (iterations) or wsd_12e.py (epochs).')
         for key, value in (('begin', begin), ('end', end)):
             if key in given:
-                moved[key] = self._at(value, step)
+                moved[key] = self._at(value)
         if 'T_max' in given:
-            moved['T_max'] = self._at(end, step) - self._at(begin, step)
+            moved['T_max'] = self._at(end) - self._at(begin)
         return moved
 
-    def _at(self, iteration: float, step: int) -> int:
-        """Where something lies in the shorter run, in units of ``step`` iterations."""
-        if iteration > self.now:
-            iteration = self.now + (iteration - self.now) * (self.end - self.now) / (self.total - self.now)
-        return round(iteration / step)
+    def _at(self, iteration: float) -> int:
+        """The iteration of the shorter run at which something lies; inside it if it lay inside the base's."""
+        if iteration <= self.now:
+            return round(iteration)
+        place = round(self.now + (iteration - self.now) * (self.end - self.now) / (self.total - self.now))
+        return min(place, self.end - 1) if iteration < self.total else place

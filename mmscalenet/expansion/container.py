@@ -1,6 +1,6 @@
 """The list that holds the blocks once and, when iterated, yields the positions that run them."""
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import torch
@@ -178,25 +178,40 @@ class PositionList(BaseModule):
             position.reset_parameters()
         self.sync_norms()
 
-    def start_added(self) -> None:
-        """Give the norms and copies of blocks that added positions own the weights that their blocks have by now."""
-        for own, source in self._added_and_sources():
+    def start_added(self, ran_at: int | None = None) -> bool:
+        """Give the norms and copies of blocks that added positions own the weights that their blocks have by now.
+
+        Args:
+            ran_at (int, optional): A depth; what runs at it has been trained and is left alone. Defaults to None:
+                nothing has.
+
+        Returns:
+            bool: Whether there were any.
+        """
+        started = list(self._added_and_sources(self.runnable.get(ran_at, ())))
+        for own, source in started:
             own.load_state_dict(source.state_dict())
+        return bool(started)
+
+    def owns_beyond(self, ran_at: int) -> bool:
+        """Whether a position that runs, and did not at that depth, has norms or a copy of a block of its own."""
+        idle = {*range(len(self.layer_map))} - {*self.running}
+        return any(self._added_and_sources({*self.runnable.get(ran_at, self.running)} | idle))
 
     def added_differ(self) -> bool:
         """Whether the norms and copies of blocks that added positions own differ from what they start from."""
         return any(not torch.equal(value, source.state_dict()[name]) for own, source in self._added_and_sources()
                    for name, value in own.state_dict().items())
 
-    def _added_and_sources(self) -> Iterator[tuple[nn.Module, nn.Module]]:
-        yield from self._norms_and_sources()
+    def _added_and_sources(self, but: Container[int] = ()) -> Iterator[tuple[nn.Module, nn.Module]]:
+        yield from self._norms_and_sources(but)
         for p, is_added in enumerate(self.added):
-            if is_added and not self.share:
+            if is_added and not self.share and p not in but:
                 yield self.block_of(p), self.block_of(self.layer_map.index(self.layer_map[p]))
 
-    def _norms_and_sources(self) -> Iterator[tuple[nn.Module, nn.Module]]:
+    def _norms_and_sources(self, but: Container[int] = ()) -> Iterator[tuple[nn.Module, nn.Module]]:
         for p, position in enumerate(self.positions):
-            for name, own in position.own_norms().items():
+            for name, own in position.own_norms().items() if p not in but else ():
                 yield own, self.block_of(p).get_submodule(name)
 
     def switch_to_deploy(self) -> None:

@@ -13,6 +13,7 @@ from mmengine.registry import MODELS, init_default_scope
 from mmengine.runner import Runner
 from torch.utils.flop_counter import FlopCounterMode
 
+from mmscalenet.engine.depth import let_depth_change
 from mmscalenet.engine.depth_schedule import DepthSchedule
 
 TOOLS = Path(__file__).resolve().parents[2] / 'tools'
@@ -48,7 +49,7 @@ def test_schedules():
     assert [elastic.at(i) for i in range(50)] != [other.at(i) for i in range(50)]
     inner = DepthSchedule('elastic', 4, 8, 5, depths=[5, 6])
     assert {inner.at(i) for i in range(5)} == {4} and {inner.at(i) for i in range(5, 50)} == {5, 6}
-    assert inner.settled(4) == 4 and inner.settled(5) == 8
+    assert inner.settled(4) == 4 and inner.settled(5) == 6  # what lies beyond is never trained
     sandwich = DepthSchedule('elastic', 4, 8, 0, depths=[4, 6, 8], sandwich=3)
     assert [{sandwich.at(i) for i in range(first, 60, 3)} for first in range(3)] == [{4}, {8}, {4, 6, 8}]
 
@@ -121,6 +122,15 @@ def test_evaluated_while_it_trains_at_the_depth_it_has(cls_fields, write_config,
     tool('train.py', write_config(run_of(cls_fields, dict(type='mmscalenet.DepthHook', mode='elastic', begin=2))))
     assert [state(tmp_path / f'work_dirs/tiny/epoch_{epoch}.pth')['meta']['depth']['backbone'] for epoch in (1, 2, 3)] \
         == [[2], [2], [4]]
+
+
+def test_depths_without_the_full_one(cls_fields, write_config, tool, tmp_path):
+    elastic = dict(type='mmscalenet.DepthHook', mode='elastic', depths=[2, 3])
+    tool('train.py', write_config(run_of(cls_fields, elastic)))
+    last = state(tmp_path / 'work_dirs/tiny/epoch_3.pth')
+    assert last['meta']['depth'] == {'backbone': [3]}
+    up = [value for name, value in last['state_dict'].items() if 'positions.3.adapter.up.weight' in name]
+    assert len(up) == 1 and not up[0].any()
 
 
 def test_hooks_that_run_the_model_between_iterations_find_it_at_its_full_depth(cls_fields, tmp_path):
@@ -271,6 +281,21 @@ def test_bad_arguments(hook, message, cls_fields, write_config, tool, capsys):
     assert not list(Path('work_dirs').rglob('*.pth'))
 
 
+def test_epochs_of_a_run_that_counts_iterations(cls_fields, write_config, tool, capsys):
+    hook = dict(type='mmscalenet.DepthHook', begin=1, by_epoch=True)
+    iterations = dict(type='IterBasedTrainLoop', max_iters=6, val_interval=6)
+    with pytest.raises(SystemExit):
+        tool('train.py', write_config(run_of(cls_fields, hook, train_cfg=iterations)))
+    assert 'error: DepthHook: by_epoch=True in a run that counts iterations' in capsys.readouterr().err
+
+
+def test_among_the_default_hooks(cls_fields):
+    cfg = Config(deepcopy(cls_fields))
+    cfg.default_hooks.depth = dict(GROW)
+    let_depth_change(cfg)
+    assert cfg.find_unused_parameters
+
+
 def test_two_hooks_are_one_too_many(cls_fields, write_config, tool, capsys):
     with pytest.raises(SystemExit):
         tool('train.py', write_config(run_of(cls_fields, GROW, custom_hooks=[GROW, GROW])))
@@ -309,6 +334,36 @@ def started_from(path: Path, way: str, fields: dict) -> dict:
     return fields
 
 
+def test_copies_that_ran_stay_where_others_did_not(cls_fields, write_config, tool, tmp_path, capfd):
+    """Of a run of 3 of 4 positions the fourth starts from its block."""
+    cls_fields['model']['backbone'].update(share=False, adapter=None, depth=3)
+    tool('train.py', write_config(run_of(cls_fields, GROW, custom_hooks=[]), 'base'), '--no-validate')
+    path = tmp_path / 'work_dirs/base/epoch_3.pth'
+    del cls_fields['model']['backbone']['depth']
+    still = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.))
+    fields = run_of(cls_fields, GROW, custom_hooks=[], optim_wrapper=still, load_from=str(path))
+    tool('train.py', write_config(fields, 'next'), '--no-validate')
+    before, after = (state(one)['state_dict'] for one in (path, tmp_path / 'work_dirs/next/epoch_3.pth'))
+    for name, value in before.items():
+        source = name.replace('layers.3.', 'layers.1.')
+        assert after[name].equal(before[source]) and (source == name or not value.equal(before[source]) or 'ln' in name
+                                                      or 'bias' in name), name
+
+
+@pytest.mark.parametrize('run, change, message', [
+    (dict(custom_hooks=[GROW]), {}, 'grows later, by a DepthHook, and the config has none'),
+    (dict(custom_hooks=[]), dict(depth=2), r'ran at depth \[2\], and the config runs \[4\], with copies or norms')])
+def test_resumed_without_what_starts_the_copies(run, change, message, cls_fields, write_config, tool, capsys):
+    cls_fields['model']['backbone'].update(share=False, adapter=None)
+    base = run_of(cls_fields, GROW, **run)
+    base['model']['backbone'].update(change)
+    tool('train.py', write_config(base, 'base'), '--no-validate')
+    with pytest.raises(SystemExit):
+        tool('train.py', write_config(run_of(cls_fields, GROW, custom_hooks=[]), 'next'), '--no-validate', '--resume',
+             'work_dirs/base/epoch_1.pth')
+    assert re.search(message, capsys.readouterr().err)
+
+
 @pytest.mark.parametrize('own', [dict(share=False), dict(share=False, gate=0.5), dict(unshare='norms')], ids=str)
 @pytest.mark.parametrize('way', ['load_from', 'init_cfg', 'init_cfg of the model', 'load_from without our tools'])
 def test_what_was_trained_and_loaded_stays(way, own, cls_fields, write_config, tool, tmp_path):
@@ -327,10 +382,14 @@ def test_what_was_trained_and_loaded_stays(way, own, cls_fields, write_config, t
 
 @pytest.mark.parametrize('hooks', [[GROW | dict(begin=1)], []], ids=['grows again', 'grown from the start'])
 @pytest.mark.parametrize('way', ['load_from', 'init_cfg'])
-def test_copies_from_before_growth_start_from_the_blocks(way, hooks, cls_fields, write_config, tool, tmp_path, capfd):
+@pytest.mark.parametrize('depth', [None, 2], ids=['by a hook', 'by the config'])
+def test_copies_from_before_growth_start_from_the_blocks(depth, way, hooks, cls_fields, write_config, tool, tmp_path,
+                                                         capfd):
     """They are in the file and were never trained."""
     cls_fields['model']['backbone'].update(share=False, adapter=None)
-    tool('train.py', write_config(run_of(cls_fields, GROW), 'base'), '--no-validate')
+    base = run_of(cls_fields, GROW, custom_hooks=[] if depth else [GROW])
+    base['model']['backbone']['depth'] = depth
+    tool('train.py', write_config(base, 'base'), '--no-validate')
     path = tmp_path / 'work_dirs/base/epoch_2.pth'
     assert any(not torch.equal(*pair) for pair in copies_and_sources(path))
     still = dict(type='OptimWrapper', optimizer=dict(type='SGD', lr=0.))

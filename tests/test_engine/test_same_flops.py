@@ -92,8 +92,28 @@ def test_whole_epochs_and_no_more_than_the_base_spends():
     rest, short = shortened(make([WARMUP, steps], epochs=True), cost=1.6)
     assert short.train_cfg.max_epochs == 28 + 7 and rest.spent == pytest.approx(7 * 1.6 / 12)
     assert short.param_scheduler[0] == WARMUP
-    assert short.param_scheduler[1].milestones == [28 + round(4 * 7 / 12), 28 + round(9 * 7 / 12)]
-    assert short.param_scheduler[1].by_epoch is True
+    # in iterations, or the last would be rounded to an epoch of its own
+    assert short.param_scheduler[1].milestones == [1400 + round(200 * 7 / 12), 1400 + round(450 * 7 / 12)]
+    assert short.param_scheduler[1].by_epoch is False
+
+
+@pytest.mark.parametrize('schedule, now, cost', [
+    (dict(type='MultiStepLR', milestones=[38, 39]), 37, 2.), (dict(type='MultiStepLR', milestones=[39]), 36, 1.9),
+    (dict(type='LinearLR', start_factor=1., end_factor=0.1, begin=37), 36, 2.),
+    (dict(type='ConstantLR', factor=0.1, begin=39), 36, 1.5)], ids=lambda value: str(value))
+def test_no_decay_in_epochs_is_lost(schedule, now, cost):
+    """As the last epochs of a detector, which whole epochs of fewer would round away."""
+    cfg = make([WARMUP, dict(by_epoch=True, **schedule)], epochs=True)
+    rest, short = shortened(cfg, cost, now * LENGTH)
+    whole, brief = values(cfg, 'lr'), values(short, 'lr')
+    assert len(brief) == rest.end and brief[:now * LENGTH] == whole[:now * LENGTH]
+    if schedule['type'] == 'LinearLR':  # its steps once an epoch have become a slope
+        assert list(rest.smoothed()) == ['param_scheduler.1'] and brief[-1] < whole[-1] < brief[now * LENGTH]
+        return
+    low = [sum(rate < whole[now * LENGTH - 1] for rate in rates[now * LENGTH:]) for rates in (whole, brief)]
+    assert low[1] * cost / low[0] == pytest.approx(rest.spent, rel=0.1)
+    # mmengine's ConstantLR ends an iteration early
+    assert brief[-2] == pytest.approx(whole[-1]) and not list(rest.smoothed())
 
 
 def test_from_the_middle_of_an_epoch():

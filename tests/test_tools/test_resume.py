@@ -172,6 +172,15 @@ def test_resume_from_a_checkpoint_that_the_config_names(runner_type, cls_fields,
     assert all(value.equal(other[name]) for name, value in one.items())
 
 
+def test_resume_wins_over_the_start_of_the_run(cls_fields, write_config, tool, tmp_path, capfd):
+    """A config that tools/grow.py wrote has a load_from."""
+    tool('train.py', write_config(cls_fields))
+    first, second = (str(tmp_path / f'work_dirs/tiny/epoch_{epoch}.pth') for epoch in (1, 2))
+    tool('train.py', write_config(cls_fields | dict(load_from=first, resume=second), 'other'))
+    assert 'resumed epoch: 2, iter: 4' in capfd.readouterr().out
+    assert not (tmp_path / 'work_dirs/other/epoch_2.pth').exists()
+
+
 def test_a_run_at_its_end_says_so(cls_fields, write_config, tool, tmp_path, capfd):
     config = write_config(cls_fields)
     tool('train.py', config, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')

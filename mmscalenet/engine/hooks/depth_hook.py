@@ -29,14 +29,15 @@ class DepthHook(Hook):
     The optimizer is untouched: blocks keep their moments, and what a position owns neither moves nor decays before it
     runs. Norms and copies of blocks that added positions own start, at ``begin``, from the weights that the blocks have
     then, unless ``load_from`` or ``init_cfg`` has brought trained ones. The depth is logged as ``depth``. Evaluations
-    run, and checkpoints are tested, at the base's depth before ``begin`` and at the full one after.
+    run, and checkpoints are tested, at the base's depth before ``begin`` and at the largest that is trained after.
 
     Args:
         mode (str): 'grow', 'ramp' or 'elastic'. Defaults to 'grow'.
         begin (float | int, optional): A float below 1 is a part of the run, an integer a number of epochs or
             iterations. Defaults to None: 0.75; with 'elastic' 0.
         end (float | int, optional): For 'ramp': where the chance is 1. Defaults to None: the end of the run.
-        by_epoch (bool, optional): Whether integers count epochs. Defaults to None: where the run counts them.
+        by_epoch (bool, optional): Whether integers count epochs, which a run has to count then. Defaults to None:
+            where the run counts them.
         depths (Sequence[int], optional): For 'elastic': the depths to draw from; for Swin of all stages together.
             Defaults to None: all at which the net can run.
         sandwich (bool): For 'elastic': train the smallest and the largest depth in every step of the optimizer, the
@@ -184,7 +185,11 @@ class DepthHook(Hook):
                              'or a number of epochs or iterations, an integer.')
         if isinstance(value, float):
             return math.floor(value * runner.max_iters + 1e-9)
-        by_epoch = not isinstance(runner.train_loop, IterBasedTrainLoop) if self.by_epoch is None else self.by_epoch
+        counts_iterations = isinstance(runner.train_loop, IterBasedTrainLoop)
+        if self.by_epoch and counts_iterations:
+            raise UsageError('DepthHook: by_epoch=True in a run that counts iterations, whose epochs have no end; give '
+                             f'{name} in iterations.')
+        by_epoch = not counts_iterations if self.by_epoch is None else self.by_epoch
         return value * len(runner.train_dataloader) if by_epoch and scaled else value
 
     def _iterations_of_a_step(self, runner: Runner) -> int:

@@ -1,10 +1,11 @@
 """Runs that end with the same bits, however often they were interrupted."""
-from mmengine.dist import gather_object
+from mmengine.dist import all_gather_object, gather_object
 from mmengine.hooks import Hook
 from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 
 from mmscalenet.registry import HOOKS
 
+from ..errors import UsageError
 from ..numbered_data import (
     ITERATION,
     VALIDATION,
@@ -22,6 +23,7 @@ from ..process_state import (
     restore_own_state,
     without_shared,
 )
+from ..resumed_schedules import take_new_schedules
 
 #: In a checkpoint: what :class:`ExactResumeHook` notes in ``meta``, and what each process has of its own.
 NOTE, PROCESSES = 'exact_resume', 'processes'
@@ -36,11 +38,15 @@ class ExactResumeHook(Hook):
       a process or a data worker did before, and no state of them has to be kept.
     - Data: a checkpoint notes the epoch and the batch in it; a resumed run begins there, without loading what comes
       before.
+    - Schedules: those of the config, also where it has changed them since, as for a run that is prolonged.
     - Gradients of a step of the optimizer that is not complete (``accumulative_counts``) are in the checkpoint, as is
       what running statistics of norms differ by between processes. Of several processes :class:`WholeCheckpointHook`
       has them gathered, which tools/train.py puts in the place of mmengine's ``CheckpointHook``.
 
     The hook has to be there from the run's start. What it cannot restore it says, in one line.
+
+    Raises:
+        UsageError: Before the first iteration, if processes would begin at different places of the run.
 
     Example:
         >>> custom_hooks = [dict(type='mmscalenet.ExactResumeHook')]
@@ -50,16 +56,19 @@ class ExactResumeHook(Hook):
 
     def __init__(self) -> None:
         self.started = self.resumed = False
-        self.states = None
+        self.states, self.lost = None, []
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         self.resumed = runner._resume
+        kept = take_new_schedules(runner, checkpoint) if self.resumed else None
+        self.lost = [kept] if kept else []
         self.note = (checkpoint.get('meta') or {}).get(NOTE) or {}
         self.loaded = checkpoint.pop(PROCESSES, None)
 
     def before_train(self, runner: Runner) -> None:
+        _check_agreement(runner)
         loop, loader = runner.train_loop, runner.train_dataloader
-        self.started, self.place, self.start, self.lost = True, None, 0, []
+        self.started, self.place, self.start = True, None, 0
         if self.resumed:
             restore_sampler_seed(loader, self.note.get('sampler_seed'))
         self.batches = number_data(loader, runner.seed, runner.rank)
@@ -156,6 +165,16 @@ class ExactResumeHook(Hook):
         else:
             self.place = tuple(place)
         return self.place
+
+
+def _check_agreement(runner: Runner) -> None:
+    """Each process looks for the last checkpoint itself, in a work directory that machines may not share."""
+    places = all_gather_object((runner._resume, runner.epoch, runner.iter))
+    if len({*places}) > 1:
+        said = ', '.join(f'process {rank} at iteration {place[2]}' for rank, place in enumerate(places))
+        raise UsageError(f'the processes would go on from different checkpoints ({said}): they have to see the same '
+                         'work directory. Share it between the machines, or copy the checkpoint to each and give it '
+                         'with --resume PATH.')
 
 
 def _data(runner: Runner) -> dict[str, object]:

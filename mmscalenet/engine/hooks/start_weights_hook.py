@@ -2,6 +2,7 @@
 import re
 from collections.abc import Callable, Iterable
 
+from mmengine.dist import broadcast
 from mmengine.hooks import Hook
 from mmengine.model import BaseTTAModel, is_model_wrapper
 from mmengine.runner import Runner
@@ -10,11 +11,14 @@ from torch import Tensor, nn
 from mmscalenet.checkpoints import CheckpointError, load_content
 from mmscalenet.checkpoints.errors import some
 from mmscalenet.checkpoints.formats import state_dict_in
+from mmscalenet.checkpoints.growth_notes import depth_noted, is_before_growth
 from mmscalenet.checkpoints.values import check_kinds, check_values
+from mmscalenet.expansion import position_lists
 from mmscalenet.models.backbones.scalenet import ScaleNet
 
 from ..depth import keep_depth, take_depth
 from ..model_of import model_of
+from .depth_hook import DepthHook
 
 
 class StartWeightsHook(Hook):
@@ -50,9 +54,14 @@ class StartWeightsHook(Hook):
                                       'start a new run from them give it as load_from')
             state = _plain_state(checkpoint)
             _check_resumed(model, _backbones(model), state)
+            if not any(isinstance(hook, DepthHook) for hook in runner.hooks):
+                _check_growth(model, checkpoint)
             _check(state, model, runner._load_from, check_kinds)
             return
         state = fit_weights(model, checkpoint, runner._load_from)
+        for key in state:
+            if '.positions.' in key:  # started anew, in each process as its random numbers are
+                broadcast(state[key])
         if self.testing:
             load_whole(model, state, runner._load_from)
             take_depth(model, checkpoint)
@@ -79,7 +88,8 @@ def fit_weights(model: nn.Module, checkpoint: dict, source: str) -> dict[str, Te
             continue  # mmpretrain's LoRAModel keeps its own tensors alone, and loads the backbone at its start
         part = {key: value for key, value in state.items() if key.startswith(f'{name}.')}
         if part:
-            load_content(module, dict(state_dict=part, message_hub=checkpoint.get('message_hub')), source, name)
+            notes = {key: checkpoint.get(key) for key in ('message_hub', 'meta')}
+            load_content(module, dict(state_dict=part, **notes), source, name)
             state = {key: value for key, value in state.items() if key not in part}
         else:  # the file of a backbone alone, or of a model that has another name for it
             prefix = _plain(load_content(module, checkpoint, source).prefix)
@@ -141,6 +151,23 @@ def _backbones(model: nn.Module) -> dict[str, ScaleNet]:
 def _kept(model: nn.Module, name: str) -> dict[str, Tensor]:
     """What a checkpoint of ``model`` holds of its part ``name``."""
     return {key: value for key, value in model.state_dict().items() if key.startswith(f'{name}.')}
+
+
+def _check_growth(model: nn.Module, checkpoint: dict) -> None:
+    """Of a run without DepthHook, which would start what has not been trained when it lets it run."""
+    lost = is_before_growth(checkpoint)
+    for name, backbone in _backbones(model).items():
+        lists = list(position_lists(backbone).values())
+        depths = depth_noted(checkpoint, name)
+        if not lost and (depths is None or len(depths) != len(lists) or not any(
+                positions.owns_beyond(depth) for positions, depth in zip(lists, depths, strict=True))):
+            continue
+        raise CheckpointError(
+            f'the checkpoint to resume from is of a run whose {name} ' + (
+                'grows later, by a DepthHook, and the config has none: its custom_hooks take the place of those '
+                'in its _base_. Give the hook back' if lost else
+                f'ran at depth {depths}, and the config runs {backbone.active_depth}, with copies or norms that have '
+                'not been trained. Give the depth of that run') + ', or start a new run with load_from')
 
 
 def _check_resumed(model: nn.Module, backbones: Iterable[str], state: dict) -> None:
