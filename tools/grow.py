@@ -225,6 +225,9 @@ def main() -> None:
             print('which is at its end: the config first needs a longer train_cfg, and a schedule for it.')
     else:
         print('The checkpoint holds weights alone: the run that it is of cannot be gone on with.')
+    if Path('work_dirs', name).exists():
+        print(f'note: work_dirs/{name} is there already, and a new run would overwrite the checkpoints in it: give '
+              'train.py a --work-dir, or this command another --name.', file=sys.stderr)
     name_own_rates(base, options, grown['state_dict'])
 
 

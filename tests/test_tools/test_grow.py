@@ -248,6 +248,17 @@ def test_a_scale_of_the_backbones_own(write_config, cls_fields, tool, tmp_path, 
     assert not (tmp_path / 'new').exists()
 
 
+def test_a_run_of_that_name_is_named(trained, tool, tmp_path, capsys):
+    """As of the same base grown in another way: both would train in one folder."""
+    config, checkpoint = trained('cls')
+    for out, options in (('shared', ['adapter=None']), ('copies', ['adapter=None', 'share=False'])):
+        if out == 'copies':
+            (tmp_path / 'work_dirs' / f'{config.stem}_grown').mkdir()
+        tool('grow.py', config, checkpoint, '--options', *options, '--out', out)
+        said = f'note: work_dirs/{config.stem}_grown is there already' in capsys.readouterr().err
+        assert said == (out == 'copies')
+
+
 def test_a_run_at_its_end_says_so(trained, tool, tmp_path, capsys):
     config, checkpoint = trained('cls')
     for epoch, ended in ((2, False), (3, True)):
