@@ -151,7 +151,7 @@ def single_regime(family: str, seed: int) -> list[Run]:
 
 def depths(family: str, seed: int) -> list[Run]:
     """Nets of other depths from scratch for the base's whole budget: which depth is best for it?"""
-    arms = Arms(f't1_{family}_depths', family, seed, trunk_grid=f't1_{family}')
+    arms = Arms(f't1_{family}_depths', family, seed)
     return [arms.scratch(f'scratch, {blocks} blocks', {f'{B}arch.num_layers': blocks})
             for blocks in (1, 2, 3, 4, 9, 12)]
 

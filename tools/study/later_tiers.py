@@ -97,11 +97,11 @@ def when(family: str, seed: int) -> list[Run]:
 
 
 def same_tricks(family: str, seed: int) -> list[Run]:
-    """Whether it pays at other learning rates of the whole run and with averaged weights; at x1 as they are: ``when``.
-    """
+    """Whether it pays at other learning rates of the whole run, too, and with averaged weights."""
     arms, part = _half(f't2_{family}_tricks', family, seed)
     ways = {'shared': SHARED, 'stacked': STACKED}
-    runs = [arms.base, arms.fork('base, EMA', EMA, at=FORK / 2, **part),
+    runs = [arms.base, *(arms.fork(way, options, at=FORK / 2, **part) for way, options in ways.items()),
+            arms.fork('base, EMA', EMA, at=FORK / 2, **part),
             *(arms.fork(f'{way}, EMA', options | EMA, at=FORK / 2, **part, opponent='base, EMA')
               for way, options in ways.items())]
     for lr in (0.5, 2):
