@@ -126,13 +126,15 @@ AGE = re.compile(r', [\d.]+k steps$')
 #: Name -> what it shows, the function that draws it, and the grids of which it is drawn.
 FIGURES: dict[str, tuple[str, Callable[[Arms, str, Path], None], str]] = {
     'curves': ('what is measured over training FLOPs, mean over seeds', curves,
-               r'^(?!.*_(regime|crops|deeper|depths|rates|elastic|dials|when))'),
+               r'^(?!.*_(regime|crops|deeper|depths|rates|elastic|dials|when|tricks))'),
     'gains': ('paired difference to the opponent, 95 % interval', gains, r'^(?!.*_(depths|rates))'),
     'ages': ('gain over the base trained on, over the budget', ages, '_(regime|crops)'),
     'deeper': ('gain over the depth of the base, and its own loss', deeper, '_deeper'),
     'elastic': ('an elastic net, and a net for each depth, over what a depth costs', elastic, '_elastic'),
     'depths': ('test loss over the number of blocks at the same FLOPs', depths, '_depths'),
 }
+#: Figures in which arms of another grid stand, too, and which.
+WITH = dict(deeper='t2_deit_crops', depths='t1_deit')
 #: The same of figures that are drawn of several grids: what it shows, the function, and the grids.
 OVERALL: dict[str, tuple[str, Callable[[Arms, Path], None], tuple[str, ...]]] = {
     'regime': ('gain over how many patch tokens the base sees for each parameter, all bases', regime, tuple(BASES)),

@@ -10,7 +10,7 @@ matplotlib.use('Agg')
 
 from matplotlib import pyplot as plt  # noqa: E402
 
-#: Grid -> its base and images. Their training data are seen too seldom to be over-fitted.
+#: Grid -> its base and images. Of these the Swin alone over-fits its training data at its largest budget.
 BASES = dict(
     t1_deit_single_regime='1 block, plain',
     t1_deit_shallow_regime='2 blocks, plain',

@@ -140,7 +140,8 @@ def main() -> None:
                 continue
             with whole_file(out / f'{name}_{study}.png') as path:
                 draw(arms, study, path)
-            index.append([f'{name}_{study}.png', shows, files_of(sources), f'`{COMMAND}`'])
+            drawn = sorted({*sources, *([figures.WITH[name]] if figures.WITH.get(name) in studies else [])})
+            index.append([f'{name}_{study}.png', shows, files_of(drawn), f'`{COMMAND}`'])
     for name, (shows, draw, grids) in figures.OVERALL.items():
         sources = [study for study in studies if study in grids]
         if sources:
