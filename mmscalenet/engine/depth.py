@@ -81,10 +81,14 @@ def take_depth(model: nn.Module, checkpoint: dict) -> None:
             backbone.set_depth(known)
 
 
-def start_added(model: nn.Module) -> None:
-    """Give the norms and copies that added positions of a model's backbones own the weights that their blocks have."""
-    for positions in _position_lists(model):
-        positions.start_added()
+def start_added(model: nn.Module) -> Iterator[tuple[nn.Parameter, nn.Parameter]]:
+    """Give the norms and copies that added positions of a model's backbones own the weights that their blocks have.
+
+    Returns:
+        Iterator[tuple[nn.Parameter, nn.Parameter]]: Their parameters, each with that of the block.
+    """
+    started = [pair for positions in _position_lists(model) for pair in positions.start_added()]
+    return (pair for own, source in started for pair in zip(own.parameters(), source.parameters(), strict=True))
 
 
 def added_are_trained(model: nn.Module) -> bool:

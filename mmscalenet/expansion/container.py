@@ -178,7 +178,7 @@ class PositionList(BaseModule):
             position.reset_parameters()
         self.sync_norms()
 
-    def start_added(self, ran_at: int | None = None) -> bool:
+    def start_added(self, ran_at: int | None = None) -> list[tuple[nn.Module, nn.Module]]:
         """Give the norms and copies of blocks that added positions own the weights that their blocks have by now.
 
         Args:
@@ -186,12 +186,12 @@ class PositionList(BaseModule):
                 nothing has.
 
         Returns:
-            bool: Whether there were any.
+            list[tuple[nn.Module, nn.Module]]: What was started, and from what.
         """
         started = list(self._added_and_sources(self.runnable.get(ran_at, ())))
         for own, source in started:
             own.load_state_dict(source.state_dict())
-        return bool(started)
+        return started
 
     def owns_beyond(self, ran_at: int) -> bool:
         """Whether a position that runs, and did not at that depth, has norms or a copy of a block of its own."""

@@ -237,6 +237,19 @@ def test_what_is_copied_is_copied_when_it_begins_to_run(options, cls_fields, wri
     assert compared >= 8
 
 
+@pytest.mark.parametrize('options', [dict(share=False, adapter=None), dict(unshare='norms', adapter=None)], ids=str)
+def test_what_is_copied_has_the_moments_of_its_block(options, cls_fields, write_config, tool, tmp_path):
+    """As tools/grow.py gives them: where nothing moves after growth, they stay those of the block at that time."""
+    cls_fields['model']['backbone'].update(options)
+    fields = run_of(cls_fields, GROW | dict(begin=2))
+    tool('train.py', write_config(fields), '--no-validate')
+    last = state(tmp_path / 'work_dirs/tiny/epoch_3.pth')
+    names = [name for name in last['state_dict'] if not name.endswith('layer_map') and 'preprocessor' not in name]
+    steps = {name: last['optimizer']['state'][index]['step'].item() for index, name in enumerate(names)}
+    own = [name for name in names if re.search(r'layers\.([23]|positions\.[23])\.', name)]
+    assert len(own) >= 8 and all(steps[name] == 6 for name in own)  # 4 of them the block's alone
+
+
 def test_less_is_run_before_growth(cls_fields, write_config):
     """Time would say the same on a quiet machine; what torch counts says it on any."""
     cfg = Config(cls_fields)

@@ -1,9 +1,11 @@
 """Depth that changes while a net is trained."""
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 
 from mmengine.hooks import EMAHook, Hook
 from mmengine.runner import IterBasedTrainLoop, Runner
+from torch.distributed.optim import ZeroRedundancyOptimizer
 
 from mmscalenet.checkpoints.growth_notes import PLACES, STARTED, is_before_growth
 from mmscalenet.registry import HOOKS
@@ -12,6 +14,7 @@ from ..depth import added_are_trained, expanded_backbones, keep_depth, start_add
 from ..depth_schedule import DepthSchedule
 from ..errors import UsageError
 from ..model_of import model_of
+from ..process_state import optim_wrappers
 
 MODES = ('grow', 'ramp', 'elastic')
 
@@ -26,10 +29,11 @@ class DepthHook(Hook):
     1603.09382, of the added part). ``elastic``: a depth drawn for every iteration from ``begin`` on, so that one set of
     weights runs at every depth (slimmable networks, arXiv 1812.08928).
 
-    The optimizer is untouched: blocks keep their moments, and what a position owns neither moves nor decays before it
-    runs. Norms and copies of blocks that added positions own start, at ``begin``, from the weights that the blocks have
-    then, unless ``load_from`` or ``init_cfg`` has brought trained ones. The depth is logged as ``depth``. Evaluations
-    run, and checkpoints are tested, at the base's depth before ``begin`` and at the largest that is trained after.
+    Blocks keep their moments, and what a position owns neither moves nor decays before it runs. Norms and copies of
+    blocks that added positions own start, at ``begin``, from the weights that the blocks have then, and from their
+    moments (not with ``ZeroRedundancyOptimizer``), unless ``load_from`` or ``init_cfg`` has brought trained ones. The
+    depth is logged as ``depth``. Evaluations run, and checkpoints are tested, at the base's depth before ``begin`` and
+    at the largest that is trained after.
 
     Args:
         mode (str): 'grow', 'ramp' or 'elastic'. Defaults to 'grow'.
@@ -131,9 +135,17 @@ class DepthHook(Hook):
             backbone.set_depth(depth)
 
     def _start_added(self, runner: Runner) -> None:
-        averages = [hook.ema_model for hook in runner.hooks if isinstance(hook, EMAHook)]
-        for model in (self.model, *averages):
-            start_added(model)
+        for hook in runner.hooks:
+            if isinstance(hook, EMAHook):
+                start_added(hook.ema_model)
+        pairs = list(start_added(self.model))
+        for wrapper in optim_wrappers(runner):
+            optimizer = wrapper.optimizer
+            if isinstance(optimizer, ZeroRedundancyOptimizer):  # a process may have the one and not the other
+                continue
+            known = {parameter for group in optimizer.param_groups for parameter in group['params']}
+            optimizer.state.update({own: deepcopy(optimizer.state[source]) for own, source in pairs
+                                    if source in optimizer.state and own in known})
         runner.message_hub.update_info(STARTED, True)  # which checkpoints hold
         runner.logger.info(f'DepthHook: from iteration {runner.iter + 1} on up to {self.schedule.full} positions run, '
                            f'before it {self.schedule.base}')
