@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from .adapters import Adapter
 from .blocks import Branches, Split, kind_of
+from .compiling import is_compiling
 from .recompute import LIGHT, InputOfLinear, Sum, cheap_recomputed
 
 #: Held by a thread while it has a position's tensors in the place of a block's, or the block knows of its position.
@@ -150,11 +151,11 @@ class Position(BaseModule):
         """What ``block`` computes when this position calls it."""
         ways = {Split: self._run, Branches: self._run_branches, type(None): self._run_whole}
         way = ways[type(self.kind)]
-        if self._borrows() and not torch.compiler.is_compiling():
+        if self._borrows() and not is_compiling():
             way = partial(_one_thread_at_a_time, way)
         # the factors from outside, as the net may have another depth when the position is recomputed
         run = partial(way, self.factors())
-        if self.with_cp == LIGHT and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if self.with_cp == LIGHT and torch.is_grad_enabled() and not is_compiling():
             # a compiler decides by itself what to compute again
             with cheap_recomputed(block, self):
                 return run(block, x, *args, **kwargs)

@@ -1,6 +1,7 @@
 """What holds for DeiT and Swin holds for every other family that can be expanded."""
 import copy
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -277,6 +278,19 @@ def test_the_graph_is_whole(name, fresh_compiler):
     model = grown(name)
     expected = outputs_of(model, name)
     assert_close(torch.compile(model, backend='eager', fullgraph=True)(family_image(name)), expected)
+
+
+@pytest.mark.parametrize('name, options', [
+    ('mmpretrain-convnext', {}), ('mmpretrain-beit', dict(adapter=dict(type='LoRA'))),
+    ('mmpretrain-beit', dict(with_cp='light'))], ids=str)
+def test_a_torch_that_cannot_tell_whether_it_compiles(name, options, monkeypatch):
+    """As torch 2.1, whose own modules do not ask; this one's do."""
+    model = grown(name, **options)
+    expected = outputs_of(model, name)
+    its_own = SimpleNamespace(**vars(torch) | dict(compiler=SimpleNamespace(is_compiling=lambda: False)))
+    monkeypatch.setattr(nn.modules.module, 'torch', its_own)
+    monkeypatch.delattr(torch.compiler, 'is_compiling')
+    assert_equal(outputs_of(model, name), expected)
 
 
 def test_batch_norms_keep_the_statistics_of_their_use():
