@@ -208,11 +208,14 @@ class Position(BaseModule):
         """For a block whose inside is not known: the adapter stands beside the whole of it."""
         out = self._run_branches(None, block, x, *args, **kwargs)
         extra = None if self.adapter is None else self.adapter(x)
+        if extra is not None and block.visit.drops:  # its branches have been dropped by then
+            extra = self.drop_path(extra)
         drops = self.training and self.drop_path.drop_prob and not block.visit.drops
         if factors is not None or drops:  # else exact, as x + (out - x) is not
             out = out - x if factors is None else factors[0] * (out - x)
-            return x + self.drop_path(out if extra is None else out + extra)
-        return out if extra is None else out + self.drop_path(extra)
+            out = out if extra is None else out + extra
+            return x + (self.drop_path(out) if drops else out)
+        return out if extra is None else out + extra
 
     def _with_own_tensors(self, block: nn.Module) -> Callable:
         """The parent's forward of a block, with what the adapter and own norms put in the place of its tensors."""

@@ -179,6 +179,25 @@ def test_recomputed_steps_are_the_same(name):
     assert_close(*steps)
 
 
+@pytest.mark.parametrize('adapter', [None, dict(type='ParallelAdapter')], ids=str)
+@pytest.mark.parametrize('name, arguments', [
+    ('mmpretrain-mixer', {}), ('mmpretrain-davit', {}),
+    ('mmpretrain-swin-v2', dict(arch=dict(embed_dims=8, depths=[2, 2, 4, 2], num_heads=[1, 2, 2, 4],
+                                          extra_norm_every_n_blocks=2)))], ids=str)
+def test_a_gate_drops_nothing_more(name, arguments, adapter):
+    """An open one, with blocks that run whole and have a drop path in them."""
+    outputs = []
+    for gate in (None, 1.):
+        model = mmscalenet.expand(build_family(name, **arguments), gate=gate, adapter=adapter, drop_path_rate=0.5)
+        for positions in position_lists(model).values():
+            for position in positions.positions:
+                if adapter is not None:
+                    randomise(position.adapter, seed=3)
+        torch.manual_seed(3)
+        outputs.append(outputs_of(model, name, training=True))
+    assert_close(*outputs)
+
+
 @every_family
 def test_deployed_nets_compute_the_same(name):
     model = grown(name, gate=0.5)
