@@ -268,6 +268,22 @@ def test_layer_decay_counts_blocks_in_order(name):
         assert {depths[key][0] for key in stems} <= {second}
 
 
+@pytest.mark.parametrize('name', [name for name in FAMILIES if 'convnext' not in name and name not in WITH_RUNS])
+def test_layer_decay_of_copies_is_that_of_the_base(name):
+    """At the same relative depth: that of block i for those that run as 2 i and 2 i + 1."""
+    shared, ours = (mmscalenet.expand(build_family(name), share=share) for share in (True, False))
+    lists = position_lists(ours)
+    for list_name, positions in lists.items():
+        for p in range(len(positions.layer_map)):
+            for key, _ in positions.block_of(p).named_parameters():
+                assert ours.get_layer_depth(f'{list_name}.{p}.{key}') == \
+                    shared.get_layer_depth(f'{list_name}.{p // 2}.{key}')
+    for key, _ in shared.named_parameters():
+        if not key.startswith(tuple(f'{list_name}.' for list_name in lists)):
+            assert ours.get_layer_depth(key) == shared.get_layer_depth(key), key
+    assert ours.get_layer_depth('head.weight', 'backbone.') == shared.get_layer_depth('head.weight', 'backbone.')
+
+
 @pytest.mark.parametrize('share', [True, False])
 @pytest.mark.parametrize('depths', [[3, 3, 9, 3], [3, 3, 27, 3]])
 def test_layer_decay_of_convnext_is_its_own(share, depths):
