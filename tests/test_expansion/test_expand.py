@@ -495,6 +495,15 @@ def test_frozen_base_without_sharing_trains_the_added_blocks():
     assert {key.split('.')[1] for key in trained} == {'4', '5', '6', '7', 'positions'}
 
 
+@pytest.mark.parametrize('frozen_stages', [-1, 2])
+def test_a_base_that_was_frozen_before_has_copies_that_train(frozen_stages):
+    """But for those of blocks that the parent freezes."""
+    base = build_parent('mmpretrain-vit', frozen_stages=frozen_stages).requires_grad_(False)
+    model = mmscalenet.expand(base, share=False, freeze='base', adapter=None).train()
+    trained = {key.split('.')[1] for key, value in model.named_parameters() if value.requires_grad}
+    assert trained == ({'6', '7'} if frozen_stages == 2 else {'4', '5', '6', '7'})
+
+
 @pytest.mark.parametrize('name', ['mmpretrain-swin', 'mmdet-swin', 'mmseg-swin', 'mmseg-vit'])
 def test_a_parent_that_checkpoints_goes_on_to(name):
     model = mmscalenet.expand(build_parent(name, with_cp=True))
