@@ -238,6 +238,17 @@ def test_it_runs_at_every_depth(name):
         assert [out.shape for out in flatten(outputs_of(model, name))] == shapes
 
 
+@pytest.mark.parametrize('layer_map', ['interleaved', 'cyclic', 'middle_cycle'])
+def test_a_stage_of_pvt_with_one_block(layer_map):
+    """With the embedding before it, it is no pair of blocks that take turns."""
+    base = build_family('mmdet-pvt', num_layers=[1, 1, 2, 1])
+    model = mmscalenet.expand(copy.deepcopy(base), layer_map=layer_map, gate=0)
+    assert [positions.layer_map for positions in position_lists(model).values()][0] == [0, 1, 1]
+    for depth in model.runnable_depths():
+        model.set_depth(depth)
+        assert_equal(outputs_of(model, 'mmdet-pvt'), outputs_of(base, 'mmdet-pvt'))
+
+
 @every_family
 def test_copies_and_pickles_compute_the_same(name):
     model = grown(name)
