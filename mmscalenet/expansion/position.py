@@ -141,6 +141,19 @@ class Position(BaseModule):
             raise AttributeError(f'{name} is a method of the block; take position.block.{name}')
         return value
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """As a module's, but what runs in the block cannot be replaced here.
+
+        Raises:
+            AttributeError: If the name is that of a part of the block, or of a norm that stands in its place.
+        """
+        own = (self.__dict__, *(self.__dict__.get(kind, ()) for kind in ('_parameters', '_buffers', '_modules')))
+        # other values may be set on all modules of a net, as torch's quantization does
+        if not any(name in names for names in own) and isinstance(getattr(self, name, None), (nn.Module, Tensor)):
+            place = next((own for own, theirs in self.norm_names.items() if theirs == name), f'block.{name}')
+            raise AttributeError(f'a position only shows {name}; set it where it is: position.{place} = ...')
+        super().__setattr__(name, value)
+
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         """Run the block on ``x`` (B, N, C); the rest is what the parent gives its blocks (Swin: ``hw_shape``)."""
         if self.around_attention is not None:  # an argument, as another image may have run when it is recomputed

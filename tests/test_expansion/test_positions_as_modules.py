@@ -106,6 +106,31 @@ def test_methods_of_a_block_are_not_shown():
         net.layers[0].part(torch.zeros(1, 2, 8))
 
 
+def test_parts_of_a_block_are_replaced_in_the_block():
+    model = build_scalenet('mmpretrain-vit', unshare='norms').eval()
+    before, names = flatten(model(image())), list(model.state_dict())
+    other = copy.deepcopy(pickle.loads(pickle.dumps(model)))
+    for layer, ln2 in ((model.layers[0], 'block.ln2'), (model.layers[-1], 'norm2'), (other.layers[-1], 'norm2')):
+        for name, place in (('attn', 'block.attn'), ('ffn', 'block.ffn'), ('ln2', ln2)):
+            with pytest.raises(AttributeError, match=f'a position only shows {name}; .* position.{place} = ...'):
+                setattr(layer, name, nn.Identity())
+    assert list(model.state_dict()) == names and all(map(torch.equal, flatten(model(image())), before))
+    model.layers[-1].block.ffn = nn.Identity()
+    assert not torch.equal(flatten(model(image()))[0], before[0])
+    layer = model.layers[-1]
+    layer.adapter, layer.norm1, layer.gate = None, nn.LayerNorm(24), nn.Parameter(torch.ones(2))  # its own
+    for module in model.modules():
+        module.note = 'set on all'
+    assert layer.note == 'set on all'
+
+
+def test_quantized_it_runs():
+    """torch's notes a setting on every module."""
+    model = build_scalenet('mmpretrain-vit').eval()
+    quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    torch.testing.assert_close(flatten(quantized(image())), flatten(model(image())), rtol=0.1, atol=0.1)
+
+
 def test_with_the_cores_input_what_is_iterated_shows_them_too():
     layers = build_scalenet('mmpretrain-vit', inject=True).layers
     calls = list(layers)
