@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import MethodType
+from weakref import WeakSet
 
 import torch
 import torch.nn as nn
@@ -22,6 +23,8 @@ from .recompute import LIGHT, InputOfLinear, Sum, cheap_recomputed
 
 #: Held by a thread while it has a position's tensors in the place of a block's, or the block knows of its position.
 _BORROWED = threading.RLock()
+#: Blocks of which it is known that no part of them is recomputed by itself.
+_CHECKED: WeakSet[nn.Module] = WeakSet()
 
 
 class Position(BaseModule):
@@ -161,10 +164,17 @@ class Position(BaseModule):
         return self.block(x, *args, position=self, **kwargs)
 
     def run(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
-        """What ``block`` computes when this position calls it."""
+        """What ``block`` computes when this position calls it.
+
+        Raises:
+            RuntimeError: If a part of the block is checkpointed by itself and could not be recomputed as it ran.
+        """
         ways = {Split: self._run, Branches: self._run_branches, type(None): self._run_whole}
         way = ways[type(self.kind)]
         if self._borrows() and not is_compiling():
+            if torch.is_grad_enabled() and block not in _CHECKED:
+                _refuse_recomputed_parts(block)
+                _CHECKED.add(block)  # once, as it takes longer than some positions: tools wrap before they train
             way = partial(_one_thread_at_a_time, way)
         # the factors from outside, as the net may have another depth when the position is recomputed
         run = partial(way, self.factors())
@@ -247,6 +257,16 @@ def _unchanged(x: Tensor) -> Tensor:
 def _one_thread_at_a_time(run: Callable, *args, **kwargs) -> Tensor:
     with _BORROWED:
         return run(*args, **kwargs)
+
+
+def _refuse_recomputed_parts(block: nn.Module) -> None:
+    """The block knows its position, and has its tensors, only while it runs; a part alone is recomputed after that."""
+    for name, module in block.named_modules():
+        forward = vars(module).get('forward')  # set on the module itself, as by mmengine's activation_checkpointing
+        recomputes = 'checkpoint' in getattr(getattr(forward, '__code__', None), 'co_names', ())
+        if module is not block and (recomputes or '_checkpoint_wrapped_module' in module._modules):
+            raise RuntimeError(f'{name} of a {type(block).__name__} is checkpointed by itself, and would be recomputed '
+                               'without what its position adds; checkpoint the whole block, or take with_cp')
 
 
 def _turn_mode(modules: list[nn.Module]) -> None:

@@ -12,6 +12,7 @@ import mmpretrain
 import numpy as np
 import pytest
 import torch
+from families import build_family
 from mmdet.models.backbones.swin import SwinBlock
 from mmengine.config import Config
 from mmengine.runner import Runner, turn_on_activation_checkpointing
@@ -272,6 +273,44 @@ def test_checkpoint_wrappers_of_torch(name, kind):
         model.set_depth(model.runnable_depths()[-2])
     kept, less = assert_same_step(plain, checkpointed)
     assert less < kept / 3
+
+
+def with_part(model: nn.Module, part: str, tool: str) -> nn.Module:
+    """A copy of the net that checkpoints a part of every block."""
+    model = copy.deepcopy(model)
+    names = [f'{block}.{part}' for block in block_names(model)]
+    if tool == 'mmengine':
+        turn_on_activation_checkpointing(model, names)
+    else:
+        parts = [model.get_submodule(name) for name in names]
+        apply_activation_checkpointing(model, check_fn=lambda module: any(module is part for part in parts))
+    return model
+
+
+both_tools = pytest.mark.parametrize('tool', ['mmengine', 'torch'])
+
+
+@both_tools
+@pytest.mark.parametrize('part', ['attn', 'ffn'])
+@pytest.mark.parametrize('build', [
+    lambda: build_scalenet('mmpretrain-vit', adapter=dict(type='LoRA', rank=2)),
+    lambda: mmscalenet.expand(build_family('mmseg-mit')),
+    lambda: mmscalenet.expand(build_family('mmseg-mit'), adapter=None, gate=0.5)], ids=['lora', 'visit', 'gate'])
+def test_a_part_that_would_be_recomputed_without_its_position_is_refused(build, part, tool):
+    """Its gradients were wrong. Also in a copy of a net that has been trained."""
+    plain = build().train()
+    trained(plain)
+    checkpointed = with_part(plain, part, tool)
+    with pytest.raises(RuntimeError, match=f'{part} of a .* is checkpointed by itself.*checkpoint the whole block, or'):
+        trained(checkpointed)
+
+
+@both_tools
+@pytest.mark.parametrize('part', ['attn', 'ffn'])
+def test_a_part_that_is_the_same_at_every_use_may_be_checkpointed(part, tool):
+    plain = randomise(build_scalenet('mmpretrain-vit')).train()
+    kept, less = assert_same_step(plain, with_part(plain, part, tool))
+    assert less < kept
 
 
 def test_two_images_are_recomputed_with_their_own_positions():
