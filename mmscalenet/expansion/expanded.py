@@ -98,7 +98,9 @@ class Expanded(Bound):
             move_taps(self, self.tapped_blocks, lists)
 
     def init_weights(self) -> None:
-        """The parent's initialisation of its own, then what positions own at its start."""
+        """The parent's initialisation of its own, then what positions own at its start; nothing where it has none."""
+        if not hasattr(super(), 'init_weights'):  # mmengine asks every part of a model that has one
+            return
         lists = position_lists(self).values()
         with ExitStack() as stack:
             # parents that scale the weights of one layer after the other would scale those of a block at every use, and
@@ -143,8 +145,9 @@ class Expanded(Bound):
         for p, block_index in enumerate(layers.layer_map):
             if block_index < frozen:
                 _freeze(layers.block_of(p))
-        self.patch_embed.eval()
-        self.drop_after_pos.eval()
+        for stem in ('patch_embed', 'drop_after_pos'):  # a backbone of one's own may have others
+            if hasattr(self, stem):
+                getattr(self, stem).eval()
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay.
