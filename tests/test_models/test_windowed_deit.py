@@ -147,6 +147,13 @@ def test_a_class_token_belongs_to_no_window(arguments):
         ScaleNetDeiT(img_size=64, patch_size=8, window_size=3, **arguments)
 
 
+@pytest.mark.parametrize('base', ['mmpretrain.DeiT3', 'mmpretrain.ViTEVA02'])
+def test_blocks_that_run_by_themselves_have_no_windows(base):
+    with pytest.raises(ValueError, match=f"window_size=3 is not possible with base='{base}'.* is window_size=0"):
+        build(base=base, window_size=3)
+    assert windowed(build(base=base)) == []
+
+
 def test_mmsegs_vit_has_windows_too():
     model = mmscalenet.ScaleNetDeiT(embed_dims=24, num_layers=4, num_heads=2, img_size=64, patch_size=8,
                                     with_cls_token=False, window_size=3).eval()
