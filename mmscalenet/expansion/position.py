@@ -159,8 +159,8 @@ class Position(BaseModule):
 
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         """Run the block on ``x`` (B, N, C); the rest is what the parent gives its blocks (Swin: ``hw_shape``)."""
-        if self.around_attention is not None:  # an argument, as another image may have run when it is recomputed
-            args = (*args, self.around_attention.hw_shape)
+        if self.around_attention is not None and not args:  # called by itself: not by a loop over the list
+            args = (self.around_attention.hw_shape, )
         return self.block(x, *args, position=self, **kwargs)
 
     def run(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:

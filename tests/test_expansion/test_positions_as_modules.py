@@ -135,6 +135,9 @@ def test_quantized_it_runs():
 def test_with_the_cores_input_what_is_iterated_shows_them_too():
     layers = build_scalenet('mmpretrain-vit', inject=True).layers
     calls = list(layers)
+    for call, position in zip(calls, layers[:], strict=True):
+        call.seen = 1
+        assert position.seen == 1
     assert [call.attn for call in calls] == [layer.attn for layer in layers[:]] and callable(copy.copy(calls[0]))
     assert calls[4].position is layers[4]
 

@@ -6,7 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from mmengine.runner import turn_on_activation_checkpointing
+from mmengine.utils import digit_version
 from parents import DEIT_ARCH, build_parent, copy_base, image
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
 import mmscalenet
 from mmscalenet import ScaleNetDeiT
@@ -114,6 +117,43 @@ def test_checkpointing_recomputes_each_image_with_its_own_windows():
         sum(model(image(size))[0].square().sum() for size in ((48, 72), (72, 48), (64, 64))).backward()
         grads.append([parameter.grad for parameter in model.parameters()])
     assert all(map(torch.equal, *grads))
+
+
+@pytest.mark.parametrize('options', [{}, dict(inject=True)], ids=str)
+def test_what_is_set_on_what_is_iterated_is_set_on_positions(options):
+    model = build(window_size=3, **options)
+    for layer in model.layers:
+        layer.adapter = None
+    assert [position.adapter for position in model.layers.positions] == [None] * 8
+
+
+@pytest.mark.parametrize('tool', ['mmengine', 'torch'])
+@pytest.mark.parametrize('kind', ['layers', 'layers.positions'])
+@pytest.mark.parametrize('options', [{}, dict(inject=True)], ids=str)
+def test_what_a_tool_recomputes_has_its_own_windows(kind, tool, options):
+    """Blocks or positions; both images run before the gradients of either, which another thread makes, as on a GPU."""
+    plain = build(window_size=3, global_positions=2, **options).train()
+    model = copy.deepcopy(plain)
+    names = [f'{kind}.{i}' for i in range(4)]
+    if tool == 'mmengine':
+        turn_on_activation_checkpointing(model, names)
+    else:
+        parts = [model.get_submodule(name) for name in names]
+        apply_activation_checkpointing(model, check_fn=lambda module: any(module is part for part in parts))
+    for net in plain, model:
+        loss = sum((net(image(size))[0] * side).sum() for side, size in enumerate(((48, 72), (72, 48)), 1))
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(loss.backward).result()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'),
+                    reason='its compiler refuses a loop over a module with an __iter__ of its own')
+def test_compiled_it_is_one_graph(fresh_compiler):
+    model = build(window_size=3, global_positions=1, inject=True, scale=1.5)
+    out, = torch.compile(model, backend='eager', fullgraph=True)(image((48, 72)))
+    torch.testing.assert_close(out, model(image((48, 72)))[0], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize('layer_map, uses', [('cyclic', [1, 3, 5, 7]), ('interleaved', [2, 3, 6, 7])])
