@@ -63,10 +63,6 @@ class Expanded(Bound):
             self.apply_freezing()
         return self
 
-    def eval(self) -> nn.Module:
-        """``train(False)``."""
-        return self.train(False)
-
     @property
     def active_depth(self) -> list[int]:
         """Positions that run at present, of every list of blocks."""
