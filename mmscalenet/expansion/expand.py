@@ -106,6 +106,7 @@ def expand(backbone: nn.Module,
     check_options(adapter, share, gate, inject, unshare, freeze, with_cp, drop_path_rate)
     owners = block_owners(backbone)
     lists = {name: list(getattr(owner, attribute)) for name, (owner, attribute) in owners.items()}
+    _check_apart(lists)
     maps, cores = layer_maps(lists, scale, layer_map, core), core_of_each(lists, core)
     if is_finite(gate):
         check_first_uses(maps)
@@ -174,6 +175,17 @@ def _gate_of(gate: float | str | None, is_added: bool, uses: int) -> float | Non
     if gate == SUB_STEPS:
         return 1. if uses > 1 else None
     return gate if is_added else None
+
+
+def _check_apart(lists: dict[str, list]) -> None:
+    """Raise a ValueError where a block runs more than once already, by being in the lists again."""
+    seen = {}
+    for name, blocks in lists.items():
+        for i, block in enumerate(blocks):
+            first = seen.setdefault(id(block), f'{name}.{i}')
+            if first != f'{name}.{i}':
+                raise ValueError(f'{name}.{i} is {first} once more, and a block can be in the lists once; leave it out '
+                                 'there, and let layer_map say where it runs')
 
 
 def _copy_of(block: nn.Module, freeze: str | None) -> nn.Module:

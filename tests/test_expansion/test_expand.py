@@ -397,6 +397,18 @@ def test_gate_needs_blocks_in_order_and_expansion_happens_once():
         mmscalenet.expand(torch.nn.Linear(2, 2))
 
 
+@pytest.mark.parametrize('name, place, first', [('mmpretrain-vit', 'layers.3', 'layers.1'),
+                                                ('mmdet-swin', 'stages.2.blocks.3', 'stages.2.blocks.1')])
+def test_a_block_that_is_there_twice_is_refused_before_anything_is_changed(name, place, first):
+    parent = build_parent(name)
+    blocks = parent.get_submodule(place.rpartition('.')[0])
+    blocks[3] = blocks[1]
+    before = [(key, type(module), len(module._forward_hooks)) for key, module in parent.named_modules()]
+    with pytest.raises(ValueError, match=f'{place} is {first} once more'):
+        mmscalenet.expand(parent)
+    assert before == [(key, type(module), len(module._forward_hooks)) for key, module in parent.named_modules()]
+
+
 def test_weights_trained_with_another_layer_map_are_refused():
     cyclic, interleaved = (build_scalenet('mmpretrain-vit', layer_map=m) for m in ('cyclic', 'interleaved'))
     cyclic.load_state_dict(build_scalenet('mmpretrain-vit').state_dict())
