@@ -175,6 +175,8 @@ def test_gate_0_starts_as_the_windowed_base_where_all_uses_of_its_global_blocks_
     (dict(window_size=2.5), 'window_size=2.5'),
     (dict(window_size=3, global_positions=9), 'global_positions=9 is not allowed; give a number from 0 to 8'),
     (dict(window_size=3, global_positions=[8]), 'global_positions=\\[8\\]'),
+    (dict(global_positions=[99, 'x']), "global_positions=\\[99, 'x'\\] is not allowed; .* positions from 0 to 7"),
+    (dict(global_positions='4'), "global_positions='4' is not allowed"),
 ])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):

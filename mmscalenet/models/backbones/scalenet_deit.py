@@ -69,6 +69,8 @@ class ScaleNetDeiT(ScaleNet):
             raise ValueError(f'window_size={window_size!r} is not allowed; give 0 (no windows) or tokens a side')
         if window_size:
             self._use_windows(window_size, global_positions)
+        elif global_positions != 4:  # the default may be more than there are
+            _spread(global_positions, len(position_lists(self)['layers'].layer_map))
 
     @classmethod
     def own_arguments(cls) -> tuple[str, ...]:
