@@ -7,6 +7,7 @@ import torch
 import torch.nn as nn
 from mmengine.model import BaseModule, ModuleList
 
+from .calls import WithGrid
 from .core import with_core_input
 from .deploy import fold
 from .depths import runnable_depths
@@ -100,9 +101,11 @@ class PositionList(BaseModule):
         return len(self.running)
 
     def __iter__(self) -> Iterator[Callable]:
+        calls = [position if getattr(position, 'around_attention', None) is None else WithGrid(position)
+                 for position in self[:]]  # one in a wrapper may not show what it has
         if self.core_entry is None or len(self) == self.num_base:  # where nothing runs again, nothing is added
-            return iter(self[:])
-        return with_core_input(self[:], self.core_entry)
+            return iter(calls)
+        return with_core_input(calls, self.core_entry)
 
     def __getitem__(self, index: int | slice) -> Position | list[Position]:
         """Of the positions that run; without the core's input."""

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 import torch.nn as nn
 from torch import Tensor
 
+from .calls import Call
 from .layer_map import added_positions, default_core
 
 
@@ -49,13 +50,11 @@ def with_core_input(positions: Sequence[nn.Module], entry: int) -> Iterator[Call
         yield _WithCore(position, kept, index == entry) if index == entry or position.inject is not None else position
 
 
-class _WithCore:
+class _WithCore(Call):
     """A position called with the core's input added, or, where that enters, with it noted."""
 
     def __init__(self, position: nn.Module, kept: list[Tensor], enters: bool) -> None:
-        self.position = position
-        self.kept = kept
-        self.enters = enters
+        super().__init__(position, kept=kept, enters=enters)
 
     def __call__(self, x: Tensor, *args, **kwargs) -> Tensor:
         if self.enters:
@@ -63,8 +62,3 @@ class _WithCore:
         else:
             x = x + self.position.inject * self.kept[0]
         return self.position(x, *args, **kwargs)
-
-    def __getattr__(self, name: str) -> object:
-        if name == 'position':  # not yet, in a copy
-            raise AttributeError(name)
-        return getattr(self.position, name)

@@ -106,6 +106,7 @@ def expand(backbone: nn.Module,
     check_options(adapter, share, gate, inject, unshare, freeze, with_cp, drop_path_rate)
     owners = block_owners(backbone)
     lists = {name: list(getattr(owner, attribute)) for name, (owner, attribute) in owners.items()}
+    _check_apart(lists)
     maps, cores = layer_maps(lists, scale, layer_map, core), core_of_each(lists, core)
     if is_finite(gate):
         check_first_uses(maps)
@@ -135,7 +136,7 @@ def expand(backbone: nn.Module,
                 with_cp=with_cp or checkpoints_itself(blocks[i]))
             for p, (i, is_added) in enumerate(zip(one_map, added, strict=True))]
         containers[name] = PositionList(
-            blocks if share else [copy.deepcopy(blocks[i]) if is_added else blocks[i]
+            blocks if share else [_copy_of(blocks[i], freeze) if is_added else blocks[i]
                                   for i, is_added in zip(one_map, added, strict=True)],
             one_map, positions, share, _order(blocks, one_map, layer_map, period), period,
             core_entry=one_map.index(one_core[0]) if injected else None)
@@ -174,6 +175,23 @@ def _gate_of(gate: float | str | None, is_added: bool, uses: int) -> float | Non
     if gate == SUB_STEPS:
         return 1. if uses > 1 else None
     return gate if is_added else None
+
+
+def _check_apart(lists: dict[str, list]) -> None:
+    """Raise a ValueError where a block runs more than once already, by being in the lists again."""
+    seen = {}
+    for name, blocks in lists.items():
+        for i, block in enumerate(blocks):
+            first = seen.setdefault(id(block), f'{name}.{i}')
+            if first != f'{name}.{i}':
+                raise ValueError(f'{name}.{i} is {first} once more, and a block can be in the lists once; leave it out '
+                                 'there, and let layer_map say where it runs')
+
+
+def _copy_of(block: nn.Module, freeze: str | None) -> nn.Module:
+    """For ``share=False``. With ``freeze='base'`` it is what trains, though the base may have been frozen before."""
+    block_copy = copy.deepcopy(block)
+    return block_copy if freeze is None else block_copy.requires_grad_(True)
 
 
 def _check_frozen(backbone: nn.Module, lists: dict[str, list]) -> None:

@@ -63,10 +63,6 @@ class Expanded(Bound):
             self.apply_freezing()
         return self
 
-    def eval(self) -> nn.Module:
-        """``train(False)``."""
-        return self.train(False)
-
     @property
     def active_depth(self) -> list[int]:
         """Positions that run at present, of every list of blocks."""
@@ -98,7 +94,9 @@ class Expanded(Bound):
             move_taps(self, self.tapped_blocks, lists)
 
     def init_weights(self) -> None:
-        """The parent's initialisation of its own, then what positions own at its start."""
+        """The parent's initialisation of its own, then what positions own at its start; nothing where it has none."""
+        if not hasattr(super(), 'init_weights'):  # mmengine asks every part of a model that has one
+            return
         lists = position_lists(self).values()
         with ExitStack() as stack:
             # parents that scale the weights of one layer after the other would scale those of a block at every use, and
@@ -143,14 +141,16 @@ class Expanded(Bound):
         for p, block_index in enumerate(layers.layer_map):
             if block_index < frozen:
                 _freeze(layers.block_of(p))
-        self.patch_embed.eval()
-        self.drop_after_pos.eval()
+        for stem in ('patch_embed', 'drop_after_pos'):  # a backbone of one's own may have others
+            if hasattr(self, stem):
+                getattr(self, stem).eval()
 
     def get_layer_depth(self, param_name: str, prefix: str = '') -> tuple[int, int]:
         """Depth of a parameter for layer-wise learning-rate decay.
 
-        A block has its own depth in the base, however often it runs. What a position owns has the depth of the block
-        at the same relative depth. Of ConvNeXt the parent's count is taken, which makes one depth of several blocks.
+        A block has its own depth in the base, however often it runs. What a position owns, and where nothing is shared
+        its copy, has the depth of the base's block at the same relative depth. Of ConvNeXt the parent's count is taken,
+        which makes one depth of several blocks.
 
         Args:
             param_name (str): Name of the parameter.
@@ -160,14 +160,13 @@ class Expanded(Bound):
             tuple[int, int]: Depth (0: stem, last: whatever follows the blocks) and the number of depths.
         """
         lists = position_lists(self)
+        inside = param_name.startswith(prefix)
+        name = name_in_base(param_name[len(prefix):], lists) if inside else ''
         if 'ConvNeXt' in {cls.__name__ for cls in type(self).__mro__}:
-            inside = param_name.startswith(prefix)
-            name = prefix + name_in_base(param_name[len(prefix):], lists) if inside else param_name
-            return super().get_layer_depth(name, prefix)
-        total = sum(positions.num_blocks for positions in lists.values()) + 2
-        if not param_name.startswith(prefix):
+            return super().get_layer_depth(prefix + name if inside else param_name, prefix)
+        total = sum(positions.num_base for positions in lists.values()) + 2
+        if not inside:
             return total - 1, total
-        name = param_name[len(prefix):]
         if name.split('.')[0] in STEM:
             return 0, total
         if len(lists) > 1 and not any(name.startswith(f'{list_name}.') for list_name in lists):
@@ -175,11 +174,8 @@ class Expanded(Bound):
         before = 0
         for list_name, positions in lists.items():
             if name.startswith(f'{list_name}.'):
-                head, *rest = name[len(list_name) + 1:].split('.')
-                if head != 'positions':
-                    return before + int(head) + 1, total
-                return before + block_at(int(rest[0]), positions.num_blocks, len(positions.layer_map)) + 1, total
-            before += positions.num_blocks
+                return before + int(name[len(list_name) + 1:].split('.')[0]) + 1, total
+            before += positions.num_base
         return total - 1, total
 
     def switch_to_deploy(self) -> nn.Module:
@@ -215,7 +211,7 @@ def _depth_between(backbone: nn.Module, name: str, lists: dict[str, PositionList
     # Swin's ``stages.0.downsample`` follows the blocks of its stage; that of mmpretrain's Swin V2 precedes them
     after = name.startswith('stages') and getattr(backbone.stages[0], 'downsample', None) is not None
     starts = [int(re.search(r'\d+', list_name)[0]) for list_name in lists]
-    return sum(positions.num_blocks for start, positions in zip(starts, lists.values(), strict=True)
+    return sum(positions.num_base for start, positions in zip(starts, lists.values(), strict=True)
                if start < int(number[0]) + after)
 
 

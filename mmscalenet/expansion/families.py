@@ -114,6 +114,8 @@ def _is_uniform(found: dict[str, tuple[nn.Module, str]]) -> bool:
 
 def window_period(blocks: list[nn.Module]) -> int:
     """2 where two kinds of blocks take turns: plain and shifted windows, or local and global attention."""
+    if len(runs_of(blocks)) > 1:  # what stands between the runs takes no turns: PVT's embedding
+        return 1
     takes_turns = hasattr(getattr(blocks[0], 'attn', None), 'shift_size') or _takes_turns(list(map(type, blocks)))
     return min(2 if takes_turns else 1, len(blocks))
 

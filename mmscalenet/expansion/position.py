@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Sequence
 from functools import partial
 from types import MethodType
+from weakref import WeakSet
 
 import torch
 import torch.nn as nn
@@ -17,10 +18,13 @@ from torch.utils.checkpoint import checkpoint
 
 from .adapters import Adapter
 from .blocks import Branches, Split, kind_of
+from .compiling import is_compiling
 from .recompute import LIGHT, InputOfLinear, Sum, cheap_recomputed
 
 #: Held by a thread while it has a position's tensors in the place of a block's, or the block knows of its position.
 _BORROWED = threading.RLock()
+#: Blocks of which it is known that no part of them is recomputed by itself.
+_CHECKED: WeakSet[nn.Module] = WeakSet()
 
 
 class Position(BaseModule):
@@ -140,21 +144,41 @@ class Position(BaseModule):
             raise AttributeError(f'{name} is a method of the block; take position.block.{name}')
         return value
 
+    def __setattr__(self, name: str, value: object) -> None:
+        """As a module's, but what runs in the block cannot be replaced here.
+
+        Raises:
+            AttributeError: If the name is that of a part of the block, or of a norm that stands in its place.
+        """
+        own = (self.__dict__, *(self.__dict__.get(kind, ()) for kind in ('_parameters', '_buffers', '_modules')))
+        # other values may be set on all modules of a net, as torch's quantization does
+        if not any(name in names for names in own) and isinstance(getattr(self, name, None), (nn.Module, Tensor)):
+            place = next((own for own, theirs in self.norm_names.items() if theirs == name), f'block.{name}')
+            raise AttributeError(f'a position only shows {name}; set it where it is: position.{place} = ...')
+        super().__setattr__(name, value)
+
     def forward(self, x: Tensor, *args, **kwargs) -> Tensor:
         """Run the block on ``x`` (B, N, C); the rest is what the parent gives its blocks (Swin: ``hw_shape``)."""
-        if self.around_attention is not None:  # an argument, as another image may have run when it is recomputed
-            args = (*args, self.around_attention.hw_shape)
+        if self.around_attention is not None and not args:  # called by itself: not by a loop over the list
+            args = (self.around_attention.hw_shape, )
         return self.block(x, *args, position=self, **kwargs)
 
     def run(self, block: nn.Module, x: Tensor, *args, **kwargs) -> Tensor:
-        """What ``block`` computes when this position calls it."""
+        """What ``block`` computes when this position calls it.
+
+        Raises:
+            RuntimeError: If a part of the block is checkpointed by itself and could not be recomputed as it ran.
+        """
         ways = {Split: self._run, Branches: self._run_branches, type(None): self._run_whole}
         way = ways[type(self.kind)]
-        if self._borrows() and not torch.compiler.is_compiling():
+        if self._borrows() and not is_compiling():
+            if torch.is_grad_enabled() and block not in _CHECKED:
+                _refuse_recomputed_parts(block)
+                _CHECKED.add(block)  # once, as it takes longer than some positions: tools wrap before they train
             way = partial(_one_thread_at_a_time, way)
         # the factors from outside, as the net may have another depth when the position is recomputed
         run = partial(way, self.factors())
-        if self.with_cp == LIGHT and torch.is_grad_enabled() and not torch.compiler.is_compiling():
+        if self.with_cp == LIGHT and torch.is_grad_enabled() and not is_compiling():
             # a compiler decides by itself what to compute again
             with cheap_recomputed(block, self):
                 return run(block, x, *args, **kwargs)
@@ -207,11 +231,14 @@ class Position(BaseModule):
         """For a block whose inside is not known: the adapter stands beside the whole of it."""
         out = self._run_branches(None, block, x, *args, **kwargs)
         extra = None if self.adapter is None else self.adapter(x)
+        if extra is not None and block.visit.drops:  # its branches have been dropped by then
+            extra = self.drop_path(extra)
         drops = self.training and self.drop_path.drop_prob and not block.visit.drops
         if factors is not None or drops:  # else exact, as x + (out - x) is not
             out = out - x if factors is None else factors[0] * (out - x)
-            return x + self.drop_path(out if extra is None else out + extra)
-        return out if extra is None else out + self.drop_path(extra)
+            out = out if extra is None else out + extra
+            return x + (self.drop_path(out) if drops else out)
+        return out if extra is None else out + extra
 
     def _with_own_tensors(self, block: nn.Module) -> Callable:
         """The parent's forward of a block, with what the adapter and own norms put in the place of its tensors."""
@@ -230,6 +257,16 @@ def _unchanged(x: Tensor) -> Tensor:
 def _one_thread_at_a_time(run: Callable, *args, **kwargs) -> Tensor:
     with _BORROWED:
         return run(*args, **kwargs)
+
+
+def _refuse_recomputed_parts(block: nn.Module) -> None:
+    """The block knows its position, and has its tensors, only while it runs; a part alone is recomputed after that."""
+    for name, module in block.named_modules():
+        forward = vars(module).get('forward')  # set on the module itself, as by mmengine's activation_checkpointing
+        recomputes = 'checkpoint' in getattr(getattr(forward, '__code__', None), 'co_names', ())
+        if module is not block and (recomputes or '_checkpoint_wrapped_module' in module._modules):
+            raise RuntimeError(f'{name} of a {type(block).__name__} is checkpointed by itself, and would be recomputed '
+                               'without what its position adds; checkpoint the whole block, or take with_cp')
 
 
 def _turn_mode(modules: list[nn.Module]) -> None:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from families import build_family, family_image
 from mmcv.cnn.bricks import DropPath
+from mmengine.model import BaseModule
 from mmengine.runner.checkpoint import load_state_dict
 from mmpretrain.models import BEiTPretrainViT
 from parents import DEIT_ARCH, PARENTS, SWIN_ARCH, build_parent, build_scalenet, copy_base, flatten, image, randomise
@@ -259,26 +260,31 @@ def test_deit_tiny_x2_has_the_published_count():
     assert 6.445e6 < sum(p.numel() for p in backbone.parameters()) + head < 6.455e6
 
 
+class Block(torch.nn.Module):
+    """Of a library that is not known."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = torch.nn.LayerNorm(8)
+        self.fc = torch.nn.Linear(8, 8)
+
+    def forward(self, x):
+        return x + self.fc(self.norm(x)).relu()
+
+
+class Net(torch.nn.Module):
+    def __init__(self, frozen_stages=-1):
+        super().__init__()
+        self.layers = torch.nn.ModuleList(Block() for _ in range(3))
+        self.frozen_stages = frozen_stages
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return x, len(self.layers)
+
+
 def test_an_unknown_block_expands_with_its_adapter_beside_the_whole():
-    class Block(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.norm = torch.nn.LayerNorm(8)
-            self.fc = torch.nn.Linear(8, 8)
-
-        def forward(self, x):
-            return x + self.fc(self.norm(x)).relu()
-
-    class Net(torch.nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.layers = torch.nn.ModuleList(Block() for _ in range(3))
-
-        def forward(self, x):
-            for layer in self.layers:
-                x = layer(x)
-            return x, len(self.layers)
-
     net = Net().eval()
     x = torch.randn(2, 5, 8)
     expected, _ = net(x)
@@ -296,6 +302,22 @@ def test_an_unknown_block_expands_with_its_adapter_beside_the_whole():
     with pytest.raises(ValueError, match='adapter=.* is not possible for a Block, which has no LayerNorm'):
         mmscalenet.expand(net)
     assert type(net) is Net and len(mmscalenet.expand(net, adapter=None).layers) == 6
+
+
+def test_a_backbone_that_does_not_initialise_itself_in_a_model_of_mmengine():
+    """It keeps its weights there, grown as well."""
+    net = randomise(mmscalenet.expand(Net(), gate=0.5))
+    model, before = BaseModule(), copy.deepcopy(net.state_dict())
+    model.backbone = net
+    model.init_weights()
+    assert all(torch.equal(value, before[name]) for name, value in net.state_dict().items())
+
+
+def test_frozen_blocks_of_a_backbone_with_another_stem():
+    net = mmscalenet.expand(Net(frozen_stages=1)).train()
+    assert [block.training for block in net.layers.blocks] == [False, True, True]
+    trained = {name.split('.')[1] for name, value in net.named_parameters() if value.requires_grad}
+    assert trained == {'1', '2', 'positions'}
 
 
 def test_blocks_get_what_the_parent_hands_them_by_name():
@@ -373,6 +395,18 @@ def test_gate_needs_blocks_in_order_and_expansion_happens_once():
             mmscalenet.expand(backbone)
     with pytest.raises(TypeError, match='cannot expand a Linear'):
         mmscalenet.expand(torch.nn.Linear(2, 2))
+
+
+@pytest.mark.parametrize('name, place, first', [('mmpretrain-vit', 'layers.3', 'layers.1'),
+                                                ('mmdet-swin', 'stages.2.blocks.3', 'stages.2.blocks.1')])
+def test_a_block_that_is_there_twice_is_refused_before_anything_is_changed(name, place, first):
+    parent = build_parent(name)
+    blocks = parent.get_submodule(place.rpartition('.')[0])
+    blocks[3] = blocks[1]
+    before = [(key, type(module), len(module._forward_hooks)) for key, module in parent.named_modules()]
+    with pytest.raises(ValueError, match=f'{place} is {first} once more'):
+        mmscalenet.expand(parent)
+    assert before == [(key, type(module), len(module._forward_hooks)) for key, module in parent.named_modules()]
 
 
 def test_weights_trained_with_another_layer_map_are_refused():
@@ -493,6 +527,15 @@ def test_frozen_base_without_sharing_trains_the_added_blocks():
     model = build_scalenet('mmpretrain-vit', share=False, freeze='base', adapter=None, gate=0.).train()
     trained = {key.rsplit('.', 2)[0] for key, value in model.named_parameters() if value.requires_grad}
     assert {key.split('.')[1] for key in trained} == {'4', '5', '6', '7', 'positions'}
+
+
+@pytest.mark.parametrize('frozen_stages', [-1, 2])
+def test_a_base_that_was_frozen_before_has_copies_that_train(frozen_stages):
+    """But for those of blocks that the parent freezes."""
+    base = build_parent('mmpretrain-vit', frozen_stages=frozen_stages).requires_grad_(False)
+    model = mmscalenet.expand(base, share=False, freeze='base', adapter=None).train()
+    trained = {key.split('.')[1] for key, value in model.named_parameters() if value.requires_grad}
+    assert trained == ({'6', '7'} if frozen_stages == 2 else {'4', '5', '6', '7'})
 
 
 @pytest.mark.parametrize('name', ['mmpretrain-swin', 'mmdet-swin', 'mmseg-swin', 'mmseg-vit'])

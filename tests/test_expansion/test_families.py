@@ -1,6 +1,7 @@
 """What holds for DeiT and Swin holds for every other family that can be expanded."""
 import copy
 import pickle
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -178,6 +179,25 @@ def test_recomputed_steps_are_the_same(name):
     assert_close(*steps)
 
 
+@pytest.mark.parametrize('adapter', [None, dict(type='ParallelAdapter')], ids=str)
+@pytest.mark.parametrize('name, arguments', [
+    ('mmpretrain-mixer', {}), ('mmpretrain-davit', {}),
+    ('mmpretrain-swin-v2', dict(arch=dict(embed_dims=8, depths=[2, 2, 4, 2], num_heads=[1, 2, 2, 4],
+                                          extra_norm_every_n_blocks=2)))], ids=str)
+def test_a_gate_drops_nothing_more(name, arguments, adapter):
+    """An open one, with blocks that run whole and have a drop path in them."""
+    outputs = []
+    for gate in (None, 1.):
+        model = mmscalenet.expand(build_family(name, **arguments), gate=gate, adapter=adapter, drop_path_rate=0.5)
+        for positions in position_lists(model).values():
+            for position in positions.positions:
+                if adapter is not None:
+                    randomise(position.adapter, seed=3)
+        torch.manual_seed(3)
+        outputs.append(outputs_of(model, name, training=True))
+    assert_close(*outputs)
+
+
 @every_family
 def test_deployed_nets_compute_the_same(name):
     model = grown(name, gate=0.5)
@@ -218,6 +238,17 @@ def test_it_runs_at_every_depth(name):
         assert [out.shape for out in flatten(outputs_of(model, name))] == shapes
 
 
+@pytest.mark.parametrize('layer_map', ['interleaved', 'cyclic', 'middle_cycle'])
+def test_a_stage_of_pvt_with_one_block(layer_map):
+    """With the embedding before it, it is no pair of blocks that take turns."""
+    base = build_family('mmdet-pvt', num_layers=[1, 1, 2, 1])
+    model = mmscalenet.expand(copy.deepcopy(base), layer_map=layer_map, gate=0)
+    assert [positions.layer_map for positions in position_lists(model).values()][0] == [0, 1, 1]
+    for depth in model.runnable_depths():
+        model.set_depth(depth)
+        assert_equal(outputs_of(model, 'mmdet-pvt'), outputs_of(base, 'mmdet-pvt'))
+
+
 @every_family
 def test_copies_and_pickles_compute_the_same(name):
     model = grown(name)
@@ -246,6 +277,22 @@ def test_layer_decay_counts_blocks_in_order(name):
         stems = [key for key in between if key.startswith(('downsample_layers.1.', 'patch_embeds.1.', 'patch_embed2.',
                                                           'network.1.', 'layers.1.0.', 'stages.0.downsample.'))]
         assert {depths[key][0] for key in stems} <= {second}
+
+
+@pytest.mark.parametrize('name', [name for name in FAMILIES if 'convnext' not in name and name not in WITH_RUNS])
+def test_layer_decay_of_copies_is_that_of_the_base(name):
+    """At the same relative depth: that of block i for those that run as 2 i and 2 i + 1."""
+    shared, ours = (mmscalenet.expand(build_family(name), share=share) for share in (True, False))
+    lists = position_lists(ours)
+    for list_name, positions in lists.items():
+        for p in range(len(positions.layer_map)):
+            for key, _ in positions.block_of(p).named_parameters():
+                assert ours.get_layer_depth(f'{list_name}.{p}.{key}') == \
+                    shared.get_layer_depth(f'{list_name}.{p // 2}.{key}')
+    for key, _ in shared.named_parameters():
+        if not key.startswith(tuple(f'{list_name}.' for list_name in lists)):
+            assert ours.get_layer_depth(key) == shared.get_layer_depth(key), key
+    assert ours.get_layer_depth('head.weight', 'backbone.') == shared.get_layer_depth('head.weight', 'backbone.')
 
 
 @pytest.mark.parametrize('share', [True, False])
@@ -277,6 +324,19 @@ def test_the_graph_is_whole(name, fresh_compiler):
     model = grown(name)
     expected = outputs_of(model, name)
     assert_close(torch.compile(model, backend='eager', fullgraph=True)(family_image(name)), expected)
+
+
+@pytest.mark.parametrize('name, options', [
+    ('mmpretrain-convnext', {}), ('mmpretrain-beit', dict(adapter=dict(type='LoRA'))),
+    ('mmpretrain-beit', dict(with_cp='light'))], ids=str)
+def test_a_torch_that_cannot_tell_whether_it_compiles(name, options, monkeypatch):
+    """As torch 2.1, whose own modules do not ask; this one's do."""
+    model = grown(name, **options)
+    expected = outputs_of(model, name)
+    its_own = SimpleNamespace(**vars(torch) | dict(compiler=SimpleNamespace(is_compiling=lambda: False)))
+    monkeypatch.setattr(nn.modules.module, 'torch', its_own)
+    monkeypatch.delattr(torch.compiler, 'is_compiling')
+    assert_equal(outputs_of(model, name), expected)
 
 
 def test_batch_norms_keep_the_statistics_of_their_use():

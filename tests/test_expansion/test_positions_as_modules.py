@@ -12,6 +12,7 @@ import mmpretrain
 import numpy as np
 import pytest
 import torch
+from families import build_family
 from mmdet.models.backbones.swin import SwinBlock
 from mmengine.config import Config
 from mmengine.runner import Runner, turn_on_activation_checkpointing
@@ -106,9 +107,37 @@ def test_methods_of_a_block_are_not_shown():
         net.layers[0].part(torch.zeros(1, 2, 8))
 
 
+def test_parts_of_a_block_are_replaced_in_the_block():
+    model = build_scalenet('mmpretrain-vit', unshare='norms').eval()
+    before, names = flatten(model(image())), list(model.state_dict())
+    other = copy.deepcopy(pickle.loads(pickle.dumps(model)))
+    for layer, ln2 in ((model.layers[0], 'block.ln2'), (model.layers[-1], 'norm2'), (other.layers[-1], 'norm2')):
+        for name, place in (('attn', 'block.attn'), ('ffn', 'block.ffn'), ('ln2', ln2)):
+            with pytest.raises(AttributeError, match=f'a position only shows {name}; .* position.{place} = ...'):
+                setattr(layer, name, nn.Identity())
+    assert list(model.state_dict()) == names and all(map(torch.equal, flatten(model(image())), before))
+    model.layers[-1].block.ffn = nn.Identity()
+    assert not torch.equal(flatten(model(image()))[0], before[0])
+    layer = model.layers[-1]
+    layer.adapter, layer.norm1, layer.gate = None, nn.LayerNorm(24), nn.Parameter(torch.ones(2))  # its own
+    for module in model.modules():
+        module.note = 'set on all'
+    assert layer.note == 'set on all'
+
+
+def test_quantized_it_runs():
+    """torch's notes a setting on every module."""
+    model = build_scalenet('mmpretrain-vit').eval()
+    quantized = torch.ao.quantization.quantize_dynamic(model, {nn.Linear})
+    torch.testing.assert_close(flatten(quantized(image())), flatten(model(image())), rtol=0.1, atol=0.1)
+
+
 def test_with_the_cores_input_what_is_iterated_shows_them_too():
     layers = build_scalenet('mmpretrain-vit', inject=True).layers
     calls = list(layers)
+    for call, position in zip(calls, layers[:], strict=True):
+        call.seen = 1
+        assert position.seen == 1
     assert [call.attn for call in calls] == [layer.attn for layer in layers[:]] and callable(copy.copy(calls[0]))
     assert calls[4].position is layers[4]
 
@@ -247,6 +276,44 @@ def test_checkpoint_wrappers_of_torch(name, kind):
         model.set_depth(model.runnable_depths()[-2])
     kept, less = assert_same_step(plain, checkpointed)
     assert less < kept / 3
+
+
+def with_part(model: nn.Module, part: str, tool: str) -> nn.Module:
+    """A copy of the net that checkpoints a part of every block."""
+    model = copy.deepcopy(model)
+    names = [f'{block}.{part}' for block in block_names(model)]
+    if tool == 'mmengine':
+        turn_on_activation_checkpointing(model, names)
+    else:
+        parts = [model.get_submodule(name) for name in names]
+        apply_activation_checkpointing(model, check_fn=lambda module: any(module is part for part in parts))
+    return model
+
+
+both_tools = pytest.mark.parametrize('tool', ['mmengine', 'torch'])
+
+
+@both_tools
+@pytest.mark.parametrize('part', ['attn', 'ffn'])
+@pytest.mark.parametrize('build', [
+    lambda: build_scalenet('mmpretrain-vit', adapter=dict(type='LoRA', rank=2)),
+    lambda: mmscalenet.expand(build_family('mmseg-mit')),
+    lambda: mmscalenet.expand(build_family('mmseg-mit'), adapter=None, gate=0.5)], ids=['lora', 'visit', 'gate'])
+def test_a_part_that_would_be_recomputed_without_its_position_is_refused(build, part, tool):
+    """Its gradients were wrong. Also in a copy of a net that has been trained."""
+    plain = build().train()
+    trained(plain)
+    checkpointed = with_part(plain, part, tool)
+    with pytest.raises(RuntimeError, match=f'{part} of a .* is checkpointed by itself.*checkpoint the whole block, or'):
+        trained(checkpointed)
+
+
+@both_tools
+@pytest.mark.parametrize('part', ['attn', 'ffn'])
+def test_a_part_that_is_the_same_at_every_use_may_be_checkpointed(part, tool):
+    plain = randomise(build_scalenet('mmpretrain-vit')).train()
+    kept, less = assert_same_step(plain, with_part(plain, part, tool))
+    assert less < kept
 
 
 def test_two_images_are_recomputed_with_their_own_positions():

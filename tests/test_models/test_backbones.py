@@ -191,6 +191,21 @@ def test_layer_depth_of_blocks_is_the_parents_and_adapters_follow_their_position
 
 
 @every_parent
+@pytest.mark.parametrize('layer_map', ['cyclic', 'interleaved'])
+def test_layer_depth_of_copies_is_the_parents_at_their_relative_depth(name, layer_map):
+    """At scale 2: that of block i for those that run as 2 i and 2 i + 1."""
+    parent, ours = build_parent(name), build_scalenet(name, share=False, layer_map=layer_map)
+    given = getattr(parent, 'get_layer_depth', build_scalenet(name).get_layer_depth)  # not every parent counts
+    for list_name, positions in position_lists(ours).items():
+        for p in range(len(positions.layer_map)):
+            for part, _ in positions.block_of(p).named_parameters():
+                assert ours.get_layer_depth(f'backbone.{list_name}.{p}.{part}', 'backbone.') == \
+                    given(f'backbone.{list_name}.{p // 2}.{part}', 'backbone.')
+    for other in ('backbone.patch_embed.projection.weight', 'head.weight'):
+        assert ours.get_layer_depth(other, 'backbone.') == given(other, 'backbone.')
+
+
+@every_parent
 def test_init_weights_keeps_the_adapters_a_no_op(name):
     init = [dict(type='TruncNormal', layer='Linear', std=.02, bias=0.)] if 'mmpretrain' in name else None
     ours = build_scalenet(name, gate=0.5, unshare='norms', init_cfg=init)

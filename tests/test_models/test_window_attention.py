@@ -202,6 +202,20 @@ def test_whole_backbone_with_ours_equals_the_parent(name, size):
         torch.testing.assert_close(a, b, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize('name', ['mmpretrain-swin', 'mmdet-swin', 'mmseg-swin'])
+def test_modes_are_those_of_the_parent(name):
+    """Also where a part of the attention has a mode of its own."""
+    for training in (True, False):
+        parent = build_parent(name)
+        parent.train(training)
+        parent.stages[0].blocks[1].attn.w_msa.train(not training)
+        ours = use_sdpa(copy.deepcopy(parent))
+        modes = {key: module.training for key, module in ours.named_modules()}
+        for key, module in parent.named_modules():
+            assert modes.pop(key) == module.training, key
+        assert set(modes.values()) == {training}  # of what only ours has
+
+
 def test_another_kind_of_attention_is_left_alone():
     from mmpretrain.models import SwinTransformerV2
     v2 = SwinTransformerV2(arch=dict(embed_dims=8, depths=[2], num_heads=[2], extra_norm_every_n_blocks=0),

@@ -6,7 +6,10 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
+from mmengine.runner import turn_on_activation_checkpointing
+from mmengine.utils import digit_version
 from parents import DEIT_ARCH, build_parent, copy_base, image
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import apply_activation_checkpointing
 
 import mmscalenet
 from mmscalenet import ScaleNetDeiT
@@ -116,6 +119,43 @@ def test_checkpointing_recomputes_each_image_with_its_own_windows():
     assert all(map(torch.equal, *grads))
 
 
+@pytest.mark.parametrize('options', [{}, dict(inject=True)], ids=str)
+def test_what_is_set_on_what_is_iterated_is_set_on_positions(options):
+    model = build(window_size=3, **options)
+    for layer in model.layers:
+        layer.adapter = None
+    assert [position.adapter for position in model.layers.positions] == [None] * 8
+
+
+@pytest.mark.parametrize('tool', ['mmengine', 'torch'])
+@pytest.mark.parametrize('kind', ['layers', 'layers.positions'])
+@pytest.mark.parametrize('options', [{}, dict(inject=True)], ids=str)
+def test_what_a_tool_recomputes_has_its_own_windows(kind, tool, options):
+    """Blocks or positions; both images run before the gradients of either, which another thread makes, as on a GPU."""
+    plain = build(window_size=3, global_positions=2, **options).train()
+    model = copy.deepcopy(plain)
+    names = [f'{kind}.{i}' for i in range(4)]
+    if tool == 'mmengine':
+        turn_on_activation_checkpointing(model, names)
+    else:
+        parts = [model.get_submodule(name) for name in names]
+        apply_activation_checkpointing(model, check_fn=lambda module: any(module is part for part in parts))
+    for net in plain, model:
+        loss = sum((net(image(size))[0] * side).sum() for side, size in enumerate(((48, 72), (72, 48)), 1))
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(loss.backward).result()
+    for ours, theirs in zip(model.parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.skipif(digit_version(torch.__version__) < digit_version('2.2'),
+                    reason='its compiler refuses a loop over a module with an __iter__ of its own')
+def test_compiled_it_is_one_graph(fresh_compiler):
+    model = build(window_size=3, global_positions=1, inject=True, scale=1.5)
+    out, = torch.compile(model, backend='eager', fullgraph=True)(image((48, 72)))
+    torch.testing.assert_close(out, model(image((48, 72)))[0], rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize('layer_map, uses', [('cyclic', [1, 3, 5, 7]), ('interleaved', [2, 3, 6, 7])])
 def test_gate_0_starts_as_the_windowed_base_where_all_uses_of_its_global_blocks_are_global(layer_map, uses, logged):
     base = build(window_size=3, global_positions=2, scale=1, adapter=None)
@@ -135,6 +175,8 @@ def test_gate_0_starts_as_the_windowed_base_where_all_uses_of_its_global_blocks_
     (dict(window_size=2.5), 'window_size=2.5'),
     (dict(window_size=3, global_positions=9), 'global_positions=9 is not allowed; give a number from 0 to 8'),
     (dict(window_size=3, global_positions=[8]), 'global_positions=\\[8\\]'),
+    (dict(global_positions=[99, 'x']), "global_positions=\\[99, 'x'\\] is not allowed; .* positions from 0 to 7"),
+    (dict(global_positions='4'), "global_positions='4' is not allowed"),
 ])
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
@@ -145,6 +187,13 @@ def test_bad_arguments(arguments, message):
 def test_a_class_token_belongs_to_no_window(arguments):
     with pytest.raises(ValueError, match='window_size=3 needs with_cls_token=False'):
         ScaleNetDeiT(img_size=64, patch_size=8, window_size=3, **arguments)
+
+
+@pytest.mark.parametrize('base', ['mmpretrain.DeiT3', 'mmpretrain.ViTEVA02'])
+def test_blocks_that_run_by_themselves_have_no_windows(base):
+    with pytest.raises(ValueError, match=f"window_size=3 is not possible with base='{base}'.* is window_size=0"):
+        build(base=base, window_size=3)
+    assert windowed(build(base=base)) == []
 
 
 def test_mmsegs_vit_has_windows_too():

@@ -177,7 +177,7 @@ def _recorded_inputs(net: nn.Module) -> Iterator[dict[str, object]]:
 
     for name, positions in position_lists(net).items():
         def note(module: nn.Module, args: tuple, name: str = name) -> None:
-            x, *rest = args
+            x, *rest = args if module.around_attention is None else args[:1]  # the grid is for positions with windows
             inputs[name] = torch.randn_like(x).requires_grad_(x.requires_grad), rest
 
         hooks.append(positions.positions[0].register_forward_pre_hook(note))

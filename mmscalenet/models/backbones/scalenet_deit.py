@@ -7,6 +7,7 @@ from mmengine.logging import print_log
 from torch import Tensor
 
 from mmscalenet.expansion import position_lists
+from mmscalenet.expansion.blocks import Split
 from mmscalenet.registry import MODELS
 
 from ..layers import WindowedTokens, note_grid
@@ -68,6 +69,8 @@ class ScaleNetDeiT(ScaleNet):
             raise ValueError(f'window_size={window_size!r} is not allowed; give 0 (no windows) or tokens a side')
         if window_size:
             self._use_windows(window_size, global_positions)
+        elif global_positions != 4:  # the default may be more than there are
+            _spread(global_positions, len(position_lists(self)['layers'].layer_map))
 
     @classmethod
     def own_arguments(cls) -> tuple[str, ...]:
@@ -106,6 +109,10 @@ class ScaleNetDeiT(ScaleNet):
         if getattr(self, 'with_cls_token', getattr(self, 'cls_token', None) is not None):
             raise ValueError(f'window_size={size} needs with_cls_token=False: a class token is in no window')
         layers = position_lists(self)['layers']
+        if not all(isinstance(position.kind, Split) for position in layers.positions):
+            parent = self._parts[1]
+            raise ValueError(f"window_size={size} is not possible with base='{parent.__module__.split('.')[0]}."
+                             f"{parent.__name__}', whose blocks run by themselves; allowed there is window_size=0")
         whole = _spread(global_positions, len(layers.layer_map))
         self._other_windows = _other_windows(global_positions, layers.layer_map, whole)
         if any(position.gate_init == 0 for position in layers.positions):

@@ -33,6 +33,7 @@ class WindowAttention(BaseModule):
         # mmdet and mmseg always pad a map that is smaller than the window
         self.pad_small_map = getattr(parent, 'pad_small_map', True)
         self.to_windows = TokensToWindows()
+        self.train(parent.training)  # before it has the parent's parts, which keep their own modes
         self.w_msa = parent.w_msa
         self.drop = parent.drop
 

@@ -8,7 +8,7 @@ from functools import lru_cache, wraps
 import torch
 from torch import Tensor, nn
 
-_is_compiling = getattr(torch.compiler, 'is_compiling', lambda: False)  # torch 2.1 has none, and compiles no such model
+from mmscalenet.expansion.compiling import is_compiling
 
 
 def kept(function: Callable) -> Callable:
@@ -70,7 +70,7 @@ def _to_windows(x: Tensor, order: Tensor, padding: Tensor) -> Tensor:
     if not len(padding):
         return x
     # torch.compile loses the gradient of a function that changes a tensor in place
-    return x.index_fill(1, padding, 0) if _is_compiling() else x.index_fill_(1, padding, 0)
+    return x.index_fill(1, padding, 0) if is_compiling() else x.index_fill_(1, padding, 0)
 
 
 class ToWindows(torch.autograd.Function):
