@@ -13,7 +13,7 @@ from mmengine.structures import BaseDataElement
 from PIL import Image
 from torch import nn
 
-from mmscalenet.engine import full_type, read_config
+from mmscalenet.engine import read_config, short_type
 from mmscalenet.engine.depth import expanded_backbones
 
 from .drawing import Drawer, enter_scope
@@ -183,7 +183,7 @@ def _class_count(model: nn.Module) -> int:
 
 def _pipeline(cfg: Config, dataset: ConfigDict) -> tuple[Compose, Compose]:
     """What reads an image, and what follows. Annotations are left out: an image of a user has none."""
-    names = [full_type(step).rpartition('.')[2] for step in dataset.pipeline]
+    names = [short_type(step) for step in dataset.pipeline]
     steps = dict(enumerate(dataset.pipeline))
     loaders = [steps.pop(i) for i, name in enumerate(names) if name.startswith('LoadImage')]
     if not loaders:  # a data set that holds its images in memory, e.g. Fashion-MNIST

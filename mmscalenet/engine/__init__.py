@@ -1,5 +1,5 @@
 """Running: what the entry scripts in tools/ add to mmengine's runner."""
-from .cli import add_common_arguments, backbone_of, full_type, library_of, load_config, read_config, require
+from .cli import add_common_arguments, backbone_of, full_type, library_of, load_config, read_config, require, short_type
 from .depth import add_depth_argument, use_depth
 from .distributed import end_processes
 from .endings import name_endings
@@ -27,5 +27,5 @@ __all__ = [
     'add_common_arguments', 'add_depth_argument', 'backbone_of', 'build_runner', 'check_checkpoint', 'check_folder',
     'checkpoint_folder', 'end_processes', 'full_type', 'grow_checkpoint', 'is_whole', 'last_whole_checkpoint',
     'library_of', 'load_config', 'name_endings', 'name_missing_files', 'one_line_errors',
-    'one_run', 'read_config', 'remove_temporary', 'require', 'use_depth', 'whole_file', 'whole_folder'
+    'one_run', 'read_config', 'remove_temporary', 'require', 'short_type', 'use_depth', 'whole_file', 'whole_folder'
 ]

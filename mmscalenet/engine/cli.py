@@ -144,6 +144,11 @@ def full_type(part: dict) -> str:
     return kind if isinstance(kind, str) else f'{kind.__module__}.{kind.__name__}'
 
 
+def short_type(part: dict) -> str:
+    """The name alone of the ``type`` of a part of a config, which may be a class or have a scope."""
+    return full_type(part).rpartition('.')[2]
+
+
 def datasets(cfg: Config, splits: Iterable[str] = ('train', 'val', 'test')) -> Iterator[dict]:
     """The data sets of the loaders, those inside wrappers included."""
     waiting = [(cfg.get(f'{split}_dataloader') or {}).get('dataset') for split in splits]

@@ -10,7 +10,7 @@ from mmengine.config import Config
 from mmscalenet.expansion.families import is_known, known_families
 from mmscalenet.models.backbones.scalenet import depth_is_its_parents
 
-from .cli import LIBRARIES, backbone_of, full_type, library_of, read_config, use_scope_of_library
+from .cli import LIBRARIES, backbone_of, full_type, library_of, read_config, short_type, use_scope_of_library
 from .errors import UsageError
 
 #: Class of a backbone -> the one that grows it; others grow with ``ScaleNet``.
@@ -136,7 +136,7 @@ def factor_rates(cfg: Config, options: dict) -> dict | None:
     optimizer = optim_wrapper.get('optimizer') if isinstance(optim_wrapper, dict) else None
     constructor = optimizer and (optim_wrapper.get('constructor') or 'DefaultOptimWrapperConstructor')
     if not isinstance(optimizer, dict) or isinstance(constructor, dict) \
-            or full_type(dict(type=constructor)).rpartition('.')[2] not in READ_CUSTOM_KEYS:
+            or short_type(dict(type=constructor)) not in READ_CUSTOM_KEYS:
         return None
     paramwise = optim_wrapper.get('paramwise_cfg') or {}
     known = paramwise.get('custom_keys') or {}

@@ -12,7 +12,7 @@ from torch import nn
 from mmscalenet.expansion import position_lists
 from mmscalenet.models.backbones.scalenet import EXPAND_ARGUMENTS, depth_is_its_parents
 
-from .cli import LIBRARIES, full_type
+from .cli import LIBRARIES, full_type, short_type
 from .errors import ResumeError
 from .grown_schedules import grow_schedules
 from .literals import read_variable
@@ -60,7 +60,7 @@ def grow_optimizer(model: nn.Module, cfg: Config, run: dict) -> tuple[dict, list
             result['state'][index] = copy.deepcopy(state)  # no two parameters may share a moment
     _go_on_counting(old['param_groups'], result['param_groups'])
     _note_lost_gradients(run, before)
-    if 'loss_scaler' in old and _last(settings) == 'AmpOptimWrapper':
+    if 'loss_scaler' in old and short_type(settings) == 'AmpOptimWrapper':
         result['loss_scaler'] = old['loss_scaler']
     kept, total = len(result['state']), sum(len(group['params']) for group in result['param_groups'])
     print_log(f'optimizer: state kept for {kept} parameters, none yet for {total - kept}', logger='current')
@@ -74,18 +74,13 @@ def _shrink(part: object) -> object:
     if not isinstance(part, dict):
         return part
     part = ConfigDict({key: _shrink(entry) for key, entry in part.items()})
-    if _last(part) in ('ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin'):
+    if short_type(part) in ('ScaleNet', 'ScaleNetDeiT', 'ScaleNetSwin'):
         parents = {'drop_path_rate', *(['depth'] if depth_is_its_parents(part) else [])}
         for key in {*EXPAND_ARGUMENTS, 'window_size', 'global_positions'} - parents:
-            if key != 'window_size' or _last(part) == 'ScaleNetDeiT':  # a Swin's is the parent's
+            if key != 'window_size' or short_type(part) == 'ScaleNetDeiT':  # a Swin's is the parent's
                 part.pop(key, None)
         part.update(scale=1, adapter=None)
     return part
-
-
-def _last(part: dict) -> str:
-    """The name alone of a type, which may be a class or have a scope."""
-    return full_type(part).rpartition('.')[2]
 
 
 def _optim_wrapper_of(run: dict, settings: ConfigDict) -> ConfigDict:
@@ -100,7 +95,7 @@ def _optim_wrapper_of(run: dict, settings: ConfigDict) -> ConfigDict:
         raise ResumeError(f'the config in the checkpoint cannot be read: {error}') from None
     given = settings if given is None else ConfigDict(given)
     result, wanted = _plain(given), _plain(settings)
-    kinds = [_last(part.get('optimizer') or {}) for part in (result, wanted)]
+    kinds = [short_type(part.get('optimizer') or {}) for part in (result, wanted)]
     if kinds[0] != kinds[1]:
         raise ResumeError(f'the run was trained with {kinds[0]}, whose state is of no use to the {kinds[1]} of the '
                          'grown config; give it the optimizer of the run, or start a new run with load_from')
@@ -116,14 +111,14 @@ def _plain(settings: ConfigDict) -> ConfigDict:
 
     And without ZeRO, whose gathered state is that of the optimizer inside, and which needs several processes.
     """
-    if _last(settings) not in ('', 'OptimWrapper', 'AmpOptimWrapper'):
+    if short_type(settings) not in ('', 'OptimWrapper', 'AmpOptimWrapper'):
         raise ResumeError(f'optim_wrapper.type={full_type(settings)!r} cannot be grown; OptimWrapper and '
                          'AmpOptimWrapper can')
     settings = copy.deepcopy(settings)
     for key in ('loss_scale', 'dtype', 'use_fp64'):
         settings.pop(key, None)
     settings.type = 'OptimWrapper'
-    if _last(optimizer := settings.get('optimizer') or {}) == 'ZeroRedundancyOptimizer':
+    if short_type(optimizer := settings.get('optimizer') or {}) == 'ZeroRedundancyOptimizer':
         optimizer.type = optimizer.pop('optimizer_type')
         for key in ('process_group', 'parameters_as_bucket_view', 'overlap_with_ddp'):
             optimizer.pop(key, None)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from mmengine.config import Config
 
-from .cli import full_type
+from .cli import full_type, short_type
 from .errors import UsageError
 from .grown_schedules import epoch_length
 
@@ -74,7 +74,7 @@ class SameFlops:
         """Schedules that change a value from epoch to epoch, and in the shorter run from iteration to iteration."""
         given = self.cfg.get('param_scheduler') or []
         for index, one in enumerate([given] if isinstance(given, dict) else given):
-            changes = re.sub(_KINDS, '', full_type(one).rpartition('.')[2]) in _BETWEEN[:3]
+            changes = re.sub(_KINDS, '', short_type(one)) in _BETWEEN[:3]
             end = one.get('end', math.inf) * (self.length or 1)
             if changes and self.length and one.get('by_epoch', True) and not one.get('convert_to_iter_based') \
                     and end > self.now:
@@ -82,7 +82,7 @@ class SameFlops:
 
     def _moved(self, index: int, given: dict) -> dict:
         """A schedule whose rest is shorter."""
-        kind = re.sub(_KINDS, '', full_type(given).rpartition('.')[2])
+        kind = re.sub(_KINDS, '', short_type(given))
         by_epoch = given.get('by_epoch', True)
         if by_epoch and not self.length:
             return given  # never taken, as no epoch ends

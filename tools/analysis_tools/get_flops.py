@@ -35,6 +35,7 @@ from mmscalenet.engine import (
     full_type,
     one_line_errors,
     read_config,
+    short_type,
     use_depth,
     whole_file,
 )
@@ -169,7 +170,7 @@ def image_shape(cfg: Config) -> list[int]:
         return _height_and_width(preprocessor.size)
     transforms = [transform for dataset in datasets(cfg, ['test']) for transform in dataset.get('pipeline') or []]
     for transform in reversed(transforms):
-        kind = full_type(transform).rpartition('.')[2]
+        kind = short_type(transform)
         if kind == 'CenterCrop':
             return _height_and_width(transform.crop_size)
         if kind == 'Resize' and transform.get('scale'):
