@@ -126,7 +126,8 @@ SWIN = ScaleNetSwin, dict(base='mmdet.SwinTransformer')
 
 
 @pytest.mark.parametrize('model, dtype, share', [
-    (DEIT, None, 0.70), (SWIN, None, 0.70),
+    (DEIT, None, 0.70), pytest.param(SWIN, None, 0.70, marks=pytest.mark.skipif(
+        digit_version(torch.__version__) < digit_version('2.2'), reason='.7002 of it there')),
     # slow where a processor does not multiply in it
     pytest.param(DEIT, torch.bfloat16, 0.65, marks=pytest.mark.slow),
     pytest.param(SWIN, torch.bfloat16, 0.65, marks=pytest.mark.slow)

@@ -4,6 +4,7 @@ import pickle
 
 import pytest
 import torch
+from mmengine.utils import digit_version
 from parents import DEIT_ARCH, image
 from torch import nn
 
@@ -77,7 +78,8 @@ def test_any_size_a_copy_a_pickle_deploy_and_a_whole_graph():
     twin.register_tokens.zero_()  # its own
     assert model(x)[0].equal(expected) and not twin(x)[0].equal(expected)
     assert pickle.loads(pickle.dumps(model))(x)[0].equal(expected)
-    torch.testing.assert_close(torch.compile(model, backend='eager', fullgraph=True)(x)[0], expected)
+    if digit_version(torch.__version__) >= digit_version('2.2'):  # before, the compiler refuses the loop
+        torch.testing.assert_close(torch.compile(model, backend='eager', fullgraph=True)(x)[0], expected)
     torch.testing.assert_close(copy.deepcopy(model).switch_to_deploy()(x)[0], expected, atol=1e-4, rtol=1e-4)
 
 
