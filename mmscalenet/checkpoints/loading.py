@@ -15,6 +15,7 @@ from .formats import BUFFERS, PRETRAINING, Source, convert, is_swin, to_mmseg
 from .growth_notes import depth_noted, is_before_growth
 from .layer_maps import check_layer_maps
 from .reading import read_checkpoint
+from .renaming import without_wrappers
 from .report import Report
 from .resizing import resize, with_token_rows
 from .values import check_values
@@ -95,7 +96,7 @@ def load_content(backbone: nn.Module, content: Mapping, name: str, prefix: str |
 
 def _start_untrained(lists: list[nn.Module], content: Mapping, prefix: str) -> bool:
     """What added positions own that never ran has not been trained, and is none of the blocks'."""
-    depths = depth_noted(content, re.sub(r'^((module|_orig_mod)\.)+', '', prefix).rstrip('.'))
+    depths = depth_noted(content, without_wrappers(prefix).rstrip('.'))
     if is_before_growth(content):
         depths = [positions.num_base for positions in lists]
     if depths is None or len(depths) != len(lists):

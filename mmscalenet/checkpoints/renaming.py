@@ -14,3 +14,8 @@ def rename(state: Mapping[str, Tensor], rules: Rules) -> dict[str, Tensor]:
             name = sub(pattern, replacement, name)
         result[name] = tensor
     return result
+
+
+def without_wrappers(name: str) -> str:
+    """A tensor's name without what DistributedDataParallel and torch.compile put in front."""
+    return sub(r'^((module|_orig_mod)\.)+', '', name)

@@ -55,9 +55,10 @@ def with_token_rows(value: Tensor, tokens: int, patches: int) -> Tensor:
         Tensor: (1, tokens + h * w, C), or the value itself.
     """
     rows, side = value.shape[1], math.isqrt(value.shape[1])
-    if rows - tokens == patches or rows != patches and (side**2 != rows or _is_oblong(value, tokens, side)):
+    if rows - tokens == patches:
         return value
-    return F.pad(value, (0, 0, tokens, 0))
+    has_none = rows == patches or side**2 == rows and not _is_oblong(value, tokens, side)
+    return F.pad(value, (0, 0, tokens, 0)) if has_none else value
 
 
 def _is_oblong(value: Tensor, tokens: int, side: int) -> bool:

@@ -27,9 +27,10 @@ def take_new_schedules(runner: Runner, checkpoint: dict) -> str | None:
         str | None: What could not be taken, and why.
     """
     schedulers, wrapper = runner.param_schedulers, runner.optim_wrapper
-    states = checkpoint.get('param_schedulers') or []
-    if not schedulers or not _is_changed(runner, checkpoint['meta']) or not isinstance(schedulers, list) \
-            or not isinstance(wrapper, OptimWrapper):
+    states, meta = checkpoint.get('param_schedulers') or [], checkpoint.get('meta')
+    is_run = isinstance(meta, dict) and {'epoch', 'iter'} <= meta.keys()  # weights alone are refused elsewhere
+    if not is_run or not isinstance(schedulers, list) or not isinstance(wrapper, OptimWrapper) \
+            or not _is_changed(runner, meta):
         return None
     if len(schedulers) == len(states) and all(map(_is_same, schedulers, states)):
         return None
@@ -37,10 +38,11 @@ def take_new_schedules(runner: Runner, checkpoint: dict) -> str | None:
         return 'the new param_scheduler, of which one follows a metric'
     length = len(runner.train_dataloader) if isinstance(runner.train_loop, EpochBasedTrainLoop) else None
     checkpoint['param_schedulers'] = replay(schedulers, checkpoint, length)
-    for old, new in zip(checkpoint['optimizer']['param_groups'], wrapper.optimizer.param_groups, strict=False):
+    groups = (checkpoint.get('optimizer') or {}).get('param_groups', [])  # a run need not keep them
+    for old, new in zip(groups, wrapper.optimizer.param_groups, strict=False):
         old.update({key: value for key, value in new.items() if key in _SCHEDULED})
     runner.logger.info('resume: the param_scheduler of the config is another than that of the run, and is taken from '
-                       f'iteration {checkpoint["meta"]["iter"]} on')
+                       f'iteration {meta["iter"]} on')
     return None
 
 

@@ -74,15 +74,14 @@ class SameFlops:
         """Schedules that change a value from epoch to epoch, and in the shorter run from iteration to iteration."""
         given = self.cfg.get('param_scheduler') or []
         for index, one in enumerate([given] if isinstance(given, dict) else given):
-            changes = re.sub(_KINDS, '', short_type(one)) in _BETWEEN[:3]
-            end = one.get('end', math.inf) * (self.length or 1)
-            if changes and self.length and one.get('by_epoch', True) and not one.get('convert_to_iter_based') \
-                    and end > self.now:
+            in_epochs = self.length and one.get('by_epoch', True) and not one.get('convert_to_iter_based')
+            if in_epochs and _kind(one) in _BETWEEN and _kind(one) != 'Constant' \
+                    and one.get('end', math.inf) * self.length > self.now:
                 yield f'param_scheduler.{index}'
 
     def _moved(self, index: int, given: dict) -> dict:
         """A schedule whose rest is shorter."""
-        kind = re.sub(_KINDS, '', short_type(given))
+        kind = _kind(given)
         by_epoch = given.get('by_epoch', True)
         if by_epoch and not self.length:
             return given  # never taken, as no epoch ends
@@ -115,3 +114,8 @@ class SameFlops:
             return round(iteration)
         place = round(self.now + (iteration - self.now) * (self.end - self.now) / (self.total - self.now))
         return min(place, self.end - 1) if iteration < self.total else place
+
+
+def _kind(schedule: dict) -> str:
+    """E.g. 'MultiStep' of a MultiStepLR."""
+    return re.sub(_KINDS, '', short_type(schedule))

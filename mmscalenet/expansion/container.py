@@ -185,13 +185,14 @@ class PositionList(BaseModule):
         """Give the norms and copies of blocks that added positions own the weights that their blocks have by now.
 
         Args:
-            ran_at (int, optional): A depth; what runs at it has been trained and is left alone. Defaults to None:
-                nothing has.
+            ran_at (int, optional): A depth; what runs at it has been trained and is left alone, and all is at one at
+                which the net cannot run. Defaults to None: nothing has been trained.
 
         Returns:
             list[tuple[nn.Module, nn.Module]]: What was started, and from what.
         """
-        started = list(self._added_and_sources(self.runnable.get(ran_at, ())))
+        every = range(len(self.layer_map))
+        started = list(self._added_and_sources(() if ran_at is None else self.runnable.get(ran_at, every)))
         for own, source in started:
             own.load_state_dict(source.state_dict())
         return started

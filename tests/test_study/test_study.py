@@ -194,7 +194,8 @@ def test_arms_of_one_seed_leave_one_trunk(tmp_path, capsys):
     (folder / 'digest').write_text(base.digest)
     torch.save({}, folder / 'iter_50.pth')
     points = [dict(step=step, top1=50., test_loss=loss) for step, loss in ((0, 2.3), (50, 1.5))]
-    line = dict(arm='base', seed=3, digest=base.digest, wall=1., curve=points, phases=[dict(train_flops=1)])
+    line = dict(study='tiny', arm='base', seed=3, digest=base.digest, wall=1., curve=points,
+                phases=[dict(train_flops=1)])
     lines.append(tmp_path / 'lines/tiny.jsonl', line)
     for loss, differs in ((1.5, False), (1.5000001, True)):
         (folder / 'curve.jsonl').write_text(''.join(

@@ -46,6 +46,16 @@ def test_a_prolonged_run_follows_its_new_schedule(old, new, runner_type, cls_fie
     assert resumed == pytest.approx({step: whole[step] for step in resumed}, rel=1e-9)
 
 
+def test_of_a_run_that_keeps_no_optimizer(cls_fields, write_config, tool, tmp_path):
+    cls_fields['default_hooks']['checkpoint'] = dict(type='CheckpointHook', interval=1, save_optimizer=False)
+    tool('train.py', write_config(changed(cls_fields, [dict(COSINE, T_max=4)], 2), 'short'), '--no-validate')
+    longer = write_config(changed(cls_fields, [dict(COSINE, T_max=12)], 6), 'longer')
+    tool('train.py', longer, '--no-validate', '--resume', 'work_dirs/short/epoch_2.pth')
+    tool('train.py', longer, '--no-validate', '--work-dir', 'work_dirs/whole')
+    resumed, whole = rates(tmp_path / 'work_dirs/longer'), rates(tmp_path / 'work_dirs/whole')
+    assert resumed == pytest.approx({step: whole[step] for step in range(5, 13)}, rel=1e-9)
+
+
 def test_the_same_schedule_goes_on_as_it_was(cls_fields, write_config, tool, tmp_path, capfd):
     config = write_config(changed(cls_fields, [dict(COSINE, T_max=6)], 3), 'run')
     tool('train.py', config, '--no-validate')

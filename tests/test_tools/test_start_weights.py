@@ -181,7 +181,7 @@ def test_a_detector_inside_of_another_model(det_fields, write_config, tool, tmp_
 
 @pytest.mark.parametrize('ending', ['pth', 'safetensors'])
 def test_weights_alone_are_not_resumed(ending, cls_fields, write_config, tool, tmp_path, capfd):
-    config = write_config(cls_fields)
+    config = write_config(dict(cls_fields, param_scheduler=[dict(type='ConstantLR')]))
     tool('train.py', config, '--no-validate', '--cfg-options', 'train_cfg.max_epochs=1')
     state, path = weights(tmp_path / 'work_dirs/tiny/epoch_1.pth'), tmp_path / f'weights.{ending}'
     save_file(state, path) if ending == 'safetensors' else torch.save(dict(state_dict=state), path)

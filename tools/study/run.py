@@ -44,14 +44,15 @@ class Study:
 
     def __init__(self, runs: list[Run], work_dir: Path, data: Path, out: Path, say_every: float = 60.) -> None:
         self.work_dir, self.data, self.out, self.say_every = work_dir, data, out, say_every
-        #: By digest.
-        self.known = {record['digest']: record for grid in {name for run in runs for name in (run.grid, run.trunk_grid)}
+        #: By grid and digest.
+        self.known = {(record['study'], record['digest']): record
+                      for grid in {name for run in runs for name in (run.grid, run.trunk_grid)}
                       for record in lines.read(self.file(grid))}
         self.seconds_per_flop = [record['wall'] / own_flops(record) for record in self.known.values()]
         self.parents = {run.parent.digest for run in runs if run.parent}
         self.waiting: list[Run] = []
         for run in runs:
-            if run.digest not in self.known:
+            if (run.grid, run.digest) not in self.known:
                 self.add(run)
         self.total, self.failed = len(self.waiting), []
         self.active: dict[str, Training] = {}
@@ -132,7 +133,7 @@ class Study:
             if time.time() - said > self.say_every:
                 said = time.time()
                 self.say_progress(training)
-        curve, new = training.curve(), run.digest not in self.known
+        curve, new = training.curve(), (run.grid, run.digest) not in self.known
         ended = not training.process.returncode and curve and curve[-1]['step'] == run.end
         tests = training.test() if ended and new and not self.stopped else []
         if self.stopped:
@@ -144,14 +145,14 @@ class Study:
         record = training.line(*code, tests)
         if new:  # else it was only needed once more for its checkpoints
             lines.append(self.file(run.grid), record)
-            self.known[run.digest] = record
+            self.known[run.grid, run.digest] = record
         training.tidy(keep=run.digest in self.parents or run.parent is None)
         self.seconds_per_flop.append(record['wall'] / own_flops(record))
         self.say(f'{run.name}: {in_words(record["curve"][-1])}, {record["wall"] / 60:.1f} min')
 
     def has_other_weights(self, run: Run) -> bool:
         """Whether what was trained here, maybe once more, differs from the run's line by any evaluation."""
-        recorded = {point['step']: point for point in self.known.get(run.digest, dict(curve=[]))['curve']}
+        recorded = {point['step']: point for point in self.known.get((run.grid, run.digest), dict(curve=[]))['curve']}
         return any(recorded[point['step']][key] != value for point in self.training(run).curve()
                    if point['step'] in recorded for key, value in measured(point).items())
 

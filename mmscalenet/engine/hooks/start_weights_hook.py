@@ -1,5 +1,4 @@
 """The weights that a run starts from, in the names and sizes of its backbone."""
-import re
 from collections.abc import Callable, Iterable
 
 from mmengine.dist import broadcast
@@ -12,6 +11,7 @@ from mmscalenet.checkpoints import CheckpointError, load_content
 from mmscalenet.checkpoints.errors import some
 from mmscalenet.checkpoints.formats import state_dict_in
 from mmscalenet.checkpoints.growth_notes import depth_noted, is_before_growth
+from mmscalenet.checkpoints.renaming import without_wrappers
 from mmscalenet.checkpoints.values import check_kinds, check_values
 from mmscalenet.expansion import position_lists
 from mmscalenet.models.backbones.scalenet import ScaleNet
@@ -92,7 +92,7 @@ def fit_weights(model: nn.Module, checkpoint: dict, source: str) -> dict[str, Te
             load_content(module, dict(state_dict=part, **notes), source, name)
             state = {key: value for key, value in state.items() if key not in part}
         else:  # the file of a backbone alone, or of a model that has another name for it
-            prefix = _plain(load_content(module, checkpoint, source).prefix)
+            prefix = without_wrappers(load_content(module, checkpoint, source).prefix)
             if prefix and name.endswith(f'.{prefix}'[:-1]):
                 # that of a part of this model, which puts its own prefix in front: a detector for SoftTeacher
                 state = {key: value for key, value in state.items() if not key.startswith(prefix)}
@@ -135,13 +135,8 @@ def _check(state: dict[str, Tensor], model: nn.Module, source: str, check: Calla
         raise CheckpointError(f'{source}: {error}') from None
 
 
-def _plain(name: str) -> str:
-    """Without what DistributedDataParallel and torch.compile put in front."""
-    return re.sub(r'^((module|_orig_mod)\.)+', '', name)
-
-
 def _plain_state(checkpoint: dict) -> dict[str, Tensor]:
-    return {_plain(str(name)): value for name, value in state_dict_in(checkpoint).items()}
+    return {without_wrappers(str(name)): value for name, value in state_dict_in(checkpoint).items()}
 
 
 def _backbones(model: nn.Module) -> dict[str, ScaleNet]:
